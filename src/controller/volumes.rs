@@ -1,0 +1,221 @@
+//! Volumes and views as objects.
+
+use serde_json::json;
+
+use crate::api::conditions::Type;
+use crate::api::volume::Source;
+use crate::api::{MirrorVolume, MirrorVolumeSpec, Reference, Size, names};
+use crate::controller::backend::{Controller, Making};
+use crate::controller::entry::{Entry as _, Order as _, SnapshotEntry, VolumeEntry, VolumeKind};
+use crate::controller::placement::{self, Need};
+use crate::controller::wait::{Awaited, Outcome, Patience, wait};
+use crate::csi::backend::{Error, ObjectRef, Result, ViewWish, Volume, VolumeWish};
+use crate::report::Class;
+use crate::units::Bytes;
+use crate::volume::key;
+
+impl Controller {
+    /// Places a volume, and has it made.
+    pub(super) async fn make_volume(&self, wish: &VolumeWish, patience: &Patience) -> Result<Volume> {
+        let (name, what) = (names::of(&wish.spec.name), format!("volume {:?}", wish.spec.name));
+        let plan = || {
+            let pools = self.cache.pools.all();
+            let need = Need {
+                images: wish.spec.images,
+                size: wish.spec.size,
+                pool: wish.pool.as_ref(),
+                nodes: &wish.nodes,
+            };
+            let pool = placement::place(&need, pools.iter().map(|pool| &**pool))?;
+            let images = u8::try_from(wish.spec.images)
+                .map_err(|_| Error::invalid(format!("{} images are too many", wish.spec.images)))?;
+            let spec = MirrorVolumeSpec {
+                lv: Some(key::of(&wish.spec.name)),
+                limit: wish.spec.limit.map(Size),
+                images: Some(images),
+                region_size: Some(Size(wish.spec.region_size)),
+                min_recovery_rate: wish.spec.min_recovery_rate,
+                max_recovery_rate: wish.spec.max_recovery_rate,
+                source: None,
+                ..common(pool.node.clone(), pool.pool.clone(), &wish.spec.name, wish.spec.size, &wish.claim)
+            };
+            Ok(MirrorVolume::new(&name, spec))
+        };
+        let same = |entry: &VolumeEntry| {
+            check_same(entry, wish)?;
+            wish.nodes.check(&entry.node)
+        };
+        let making = Making { what: &what, name: &name, plan: &plan };
+        let made = self.made((&self.cache.volumes, &self.cluster.volumes), making, same, patience).await?;
+        // Now it is known how large it is.
+        check_size(&made, wish)?;
+        Ok(made.told())
+    }
+
+    /// Has a view made, where its snapshot is.
+    pub(super) async fn make_view(&self, wish: &ViewWish, patience: &Patience) -> Result<Volume> {
+        let (name, what) = (names::of(&wish.name), format!("volume {:?}", wish.name));
+        let missing = || Error::not_found(format!("there is no snapshot {:?}", wish.snapshot));
+        let snapshot = self.known(&self.cache.snapshots, &self.cluster.snapshots, &wish.snapshot).await?;
+        let snapshot = snapshot.ok_or_else(missing)?;
+        let plan = || {
+            let size = snapshot.told().filter(|_| !snapshot.delete).ok_or_else(missing)?.size;
+            check_shows(&snapshot, wish)?;
+            let source = Some(Source { snapshot: wish.snapshot.clone() });
+            let spec = MirrorVolumeSpec {
+                source,
+                ..common(snapshot.node.clone(), snapshot.pool.clone(), &wish.name, size, &wish.claim)
+            };
+            Ok(MirrorVolume::new(&name, spec))
+        };
+        let same = |entry: &VolumeEntry| {
+            let fits = entry.name.as_deref() == Some(wish.name.as_str()) && entry.shows(&wish.snapshot);
+            if !fits {
+                let message = format!("{what} exists and is no view of snapshot {}", wish.snapshot);
+                return Err(Error::new(Class::Exists, message));
+            }
+            wish.nodes.check(&entry.node)
+        };
+        let making = Making { what: &what, name: &name, plan: &plan };
+        let made = self.made((&self.cache.volumes, &self.cluster.volumes), making, same, patience).await?;
+        Ok(made.told())
+    }
+
+    /// Has a volume or view deleted.
+    pub(super) async fn drop_volume(&self, id: &str, patience: &Patience) -> Result<()> {
+        let free = |entry: &VolumeEntry| {
+            if entry.staged {
+                let message = format!("volume {id} is in use on node {}: unmount it first", entry.node);
+                return Err(Error::precondition(message));
+            }
+            let of_it = |snapshot: &SnapshotEntry| snapshot.volume == id && !snapshot.delete;
+            match self.cache.snapshots.first(of_it) {
+                None => Ok(()),
+                Some(snapshot) => {
+                    let message = format!("volume {id} has snapshot {}: delete that first", snapshot.id);
+                    Err(Error::precondition(message))
+                }
+            }
+        };
+        let what = format!("volume {id}");
+        let parts = (&self.cache.volumes, &self.cluster.volumes);
+        self.deleted(parts, (&what, id), free, |_| false, patience).await
+    }
+
+    /// Has a volume grown. What is asked for last counts: a size that was asked for and refused is no more wanted then.
+    pub(super) async fn grow_volume(
+        &self,
+        id: &str,
+        min: Bytes,
+        limit: Option<Bytes>,
+        patience: &Patience,
+    ) -> Result<Bytes> {
+        let (volumes, api) = (&self.cache.volumes, &self.cluster.volumes);
+        let missing = || Error::not_found(format!("there is no volume {id:?}"));
+        let entry = self.known(volumes, api, id).await?.filter(|entry| !entry.delete).ok_or_else(missing)?;
+        if let Some(size) = entry.size.filter(|size| *size >= min) {
+            return match limit {
+                Some(limit) if size > limit => {
+                    let message = format!("volume {id} has {size}, more than the limit of {limit}");
+                    Err(Error::new(Class::OutOfRange, message))
+                }
+                _ => Ok(size),
+            };
+        }
+        let (uid, generation) = if entry.wanted == min && limit.is_none() {
+            (entry.uid().to_owned(), entry.generation())
+        } else {
+            let spec = json!({"size": Size(min), "limit": limit.map(Size)});
+            let object = self.cluster.change(api, id, &spec, patience.until).await?.ok_or_else(missing)?;
+            let entry = VolumeEntry::of(&object);
+            (entry.uid().to_owned(), entry.generation())
+        };
+        let judge = |entry: &VolumeEntry| match entry.size.filter(|size| *size >= min) {
+            Some(size) => Some(Ok(size)),
+            None => entry.refused(Type::Resized, generation).map(Err),
+        };
+        let awaited = Awaited { name: id, uid: &uid };
+        match wait((volumes, &self.cluster, api), awaited, patience, judge).await {
+            Outcome::Told(told) => told,
+            Outcome::Gone => Err(missing()),
+            Outcome::Late => {
+                let message = format!("volume {id} is growing on node {}: try again", entry.node);
+                Err(Error::new(Class::InProgress, message))
+            }
+        }
+    }
+}
+
+/// What the specs of volumes and views have in common.
+fn common(
+    node: String,
+    pool: crate::ids::VgName,
+    name: &str,
+    size: Bytes,
+    claim: &Option<ObjectRef>,
+) -> MirrorVolumeSpec {
+    MirrorVolumeSpec {
+        node,
+        pool,
+        lv: None,
+        name: Some(name.to_owned()),
+        size: Size(size),
+        limit: None,
+        images: None,
+        region_size: None,
+        min_recovery_rate: None,
+        max_recovery_rate: None,
+        source: None,
+        claim: claim.as_ref().map(reference),
+        delete: false,
+    }
+}
+
+pub(super) fn reference(to: &ObjectRef) -> Reference {
+    Reference { namespace: to.namespace.clone(), name: to.name.clone() }
+}
+
+/// Whether a snapshot can be shown as is wished.
+fn check_shows(snapshot: &SnapshotEntry, wish: &ViewWish) -> Result<()> {
+    if !snapshot.ready {
+        return Err(Error::precondition(format!("snapshot {} is not ready yet", snapshot.id)));
+    }
+    if let Some(pool) = wish.pool.as_ref().filter(|pool| **pool != snapshot.pool) {
+        let message = format!("snapshot {} is in pool {}, not {pool}", snapshot.id, snapshot.pool);
+        return Err(Error::invalid(message));
+    }
+    wish.nodes.check(&snapshot.node)
+}
+
+/// Whether a volume is the one that is wished for.
+fn check_same(entry: &VolumeEntry, wish: &VolumeWish) -> Result<()> {
+    let spec = &wish.spec;
+    let kind = VolumeKind::Mirror {
+        images: spec.images,
+        region_size: spec.region_size,
+        min_recovery_rate: spec.min_recovery_rate,
+        max_recovery_rate: spec.max_recovery_rate,
+    };
+    if entry.name.as_deref() != Some(spec.name.as_str()) {
+        return Err(differs(wish, "was made for something else"));
+    }
+    if entry.kind != kind {
+        return Err(differs(wish, "has other images, regions or recovery rates, or is a view"));
+    }
+    if wish.pool.as_ref().is_some_and(|pool| *pool != entry.pool) {
+        return Err(differs(wish, &format!("is in pool {}", entry.pool)));
+    }
+    check_size(entry, wish)
+}
+
+fn check_size(entry: &VolumeEntry, wish: &VolumeWish) -> Result<()> {
+    let size = entry.told().size;
+    if size < wish.spec.size || wish.spec.limit.is_some_and(|limit| size > limit) {
+        return Err(differs(wish, &format!("has {size}")));
+    }
+    Ok(())
+}
+
+fn differs(wish: &VolumeWish, what: &str) -> Error {
+    Error::new(Class::Exists, format!("volume {:?} exists and {what}", wish.spec.name))
+}

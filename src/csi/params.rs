@@ -1,0 +1,313 @@
+//! Parameters of a StorageClass and a VolumeSnapshotClass, and the volume context that a node is told.
+//!
+//! | StorageClass parameter | meaning | default |
+//! |---|---|---|
+//! | `splitmirror.io/pool` | the LVM2 volume group | the one that is served |
+//! | `splitmirror.io/images` | copies of the data, each on a disk of its own, 2 to 10 | 2 |
+//! | `splitmirror.io/regionSize` | granularity of the bitmap | 2Mi |
+//! | `splitmirror.io/minRecoveryRate` | KiB/s per disk that a resync is never throttled below | the kernel's |
+//! | `splitmirror.io/maxRecoveryRate` | KiB/s per disk that a resync is throttled to | the kernel's |
+//! | `csi.storage.k8s.io/fstype` | `ext4`, `xfs` or `btrfs` | `ext4` |
+//! | `splitmirror.io/mkfsOptions` | more arguments of `mkfs`, separated by spaces | none |
+//!
+//! With two images a snapshot leaves the volume on one disk until it is deleted; three are the safe choice where
+//! snapshots are taken.
+//!
+//! | VolumeSnapshotClass parameter | meaning | default |
+//! |---|---|---|
+//! | `splitmirror.io/minInSync` | images in sync that a snapshot must leave, else it is refused | 1 |
+//!
+//! What the sidecars add with `--extra-create-metadata` tells which claim or VolumeSnapshot it is for. Any other key is
+//! refused by name.
+
+use std::collections::HashMap;
+use std::str::FromStr;
+
+use crate::csi::backend::{Error, ObjectRef, Result};
+use crate::csi::capability::FsType;
+use crate::csi::limits;
+use crate::ids::VgName;
+use crate::units::Bytes;
+use crate::volume::spec::{IMAGES_MAX, IMAGES_MIN};
+
+const POOL: &str = "splitmirror.io/pool";
+const IMAGES: &str = "splitmirror.io/images";
+const REGION_SIZE: &str = "splitmirror.io/regionSize";
+const MIN_RATE: &str = "splitmirror.io/minRecoveryRate";
+const MAX_RATE: &str = "splitmirror.io/maxRecoveryRate";
+const FS_TYPE: &str = "csi.storage.k8s.io/fstype";
+const MKFS_OPTIONS: &str = "splitmirror.io/mkfsOptions";
+const MIN_IN_SYNC: &str = "splitmirror.io/minInSync";
+
+/// In the volume context: the file system of the StorageClass. The prefix is ours, `csi.storage.k8s.io/` is what
+/// kubelet adds.
+const CONTEXT_FS_TYPE: &str = "splitmirror.io/fsType";
+
+/// What the provisioner and the snapshotter add with `--extra-create-metadata`.
+const CLAIM_NAME: &str = "csi.storage.k8s.io/pvc/name";
+const CLAIM_NAMESPACE: &str = "csi.storage.k8s.io/pvc/namespace";
+const PV_NAME: &str = "csi.storage.k8s.io/pv/name";
+const SNAPSHOT_NAME: &str = "csi.storage.k8s.io/volumesnapshot/name";
+const SNAPSHOT_NAMESPACE: &str = "csi.storage.k8s.io/volumesnapshot/namespace";
+const CONTENT_NAME: &str = "csi.storage.k8s.io/volumesnapshotcontent/name";
+
+/// Region sizes that make sense: the kernel wants a power of two of at least a page.
+const REGION_MIN: Bytes = Bytes::kib(4);
+const REGION_MAX: Bytes = Bytes::gib(1);
+const REGION_DEFAULT: Bytes = Bytes::mib(2);
+
+/// The kernel reads recovery rates as a signed 32-bit number.
+const RATE_MAX: u64 = 0x7fff_ffff;
+
+/// Parameters of a StorageClass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeParams {
+    /// The pool, when one is named.
+    pub pool: Option<VgName>,
+    /// Number of images.
+    pub images: usize,
+    /// Granularity of the bitmap.
+    pub region_size: Bytes,
+    /// KiB/s that recovery is never throttled below.
+    pub min_recovery_rate: Option<u64>,
+    /// KiB/s that recovery is throttled to.
+    pub max_recovery_rate: Option<u64>,
+    /// How the file system is made.
+    pub format: Format,
+    /// The claim that the volume is for.
+    pub claim: Option<ObjectRef>,
+}
+
+/// Parameters of a VolumeSnapshotClass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotParams {
+    /// Images in sync that a snapshot must leave.
+    pub min_in_sync: usize,
+    /// The VolumeSnapshot that it is for.
+    pub volume_snapshot: Option<ObjectRef>,
+}
+
+/// How the file system of a volume is made: what a node must know, carried in the volume context.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Format {
+    /// Its type, when the StorageClass names one.
+    pub fs: Option<FsType>,
+    /// More arguments of `mkfs`, separated by spaces.
+    pub mkfs_options: String,
+}
+
+impl VolumeParams {
+    /// Reads the parameters of CreateVolume or GetCapacity.
+    ///
+    /// # Errors
+    /// A key is unknown, or a value is not what its key needs.
+    pub fn read(parameters: &HashMap<String, String>) -> Result<Self> {
+        limits::map("parameters", parameters)?;
+        let mut read = Self {
+            pool: None,
+            images: IMAGES_MIN,
+            region_size: REGION_DEFAULT,
+            min_recovery_rate: None,
+            max_recovery_rate: None,
+            format: Format::default(),
+            claim: object(parameters, CLAIM_NAMESPACE, CLAIM_NAME),
+        };
+        for (key, value) in sorted(parameters) {
+            match key {
+                POOL => read.pool = Some(parse(key, value)?),
+                IMAGES => read.images = number(key, value, IMAGES_MIN..=IMAGES_MAX)?,
+                REGION_SIZE => read.region_size = region_size(key, value)?,
+                MIN_RATE => read.min_recovery_rate = Some(number(key, value, 1..=RATE_MAX)?),
+                MAX_RATE => read.max_recovery_rate = Some(number(key, value, 1..=RATE_MAX)?),
+                FS_TYPE if value.is_empty() => {}
+                FS_TYPE => read.format.fs = Some(parse(key, value)?),
+                MKFS_OPTIONS => read.format.mkfs_options = value.to_owned(),
+                CLAIM_NAME | CLAIM_NAMESPACE | PV_NAME => {}
+                key => return Err(unknown(key)),
+            }
+        }
+        if let (Some(min), Some(max)) = (read.min_recovery_rate, read.max_recovery_rate)
+            && min > max
+        {
+            return Err(Error::invalid(format!(
+                "parameter {MIN_RATE}: {min} is more than {MAX_RATE}, {max}"
+            )));
+        }
+        Ok(read)
+    }
+}
+
+impl Format {
+    /// As the volume context carries it. It is kept by the orchestrator only.
+    #[must_use]
+    pub fn context(&self) -> HashMap<String, String> {
+        let mut context = HashMap::new();
+        if let Some(fs) = self.fs {
+            context.insert(CONTEXT_FS_TYPE.to_owned(), fs.to_string());
+        }
+        if !self.mkfs_options.is_empty() {
+            context.insert(MKFS_OPTIONS.to_owned(), self.mkfs_options.clone());
+        }
+        context
+    }
+
+    /// From a volume context. Others put keys of their own there: those are left alone.
+    ///
+    /// # Errors
+    /// It names a file system that cannot be made.
+    pub fn from_context(context: &HashMap<String, String>) -> Result<Self> {
+        let fs = context.get(CONTEXT_FS_TYPE).map(|name| parse(CONTEXT_FS_TYPE, name)).transpose()?;
+        Ok(Self { fs, mkfs_options: context.get(MKFS_OPTIONS).cloned().unwrap_or_default() })
+    }
+}
+
+impl SnapshotParams {
+    /// Reads the parameters of CreateSnapshot.
+    ///
+    /// # Errors
+    /// A key is unknown, or a value is not what its key needs.
+    pub fn read(parameters: &HashMap<String, String>) -> Result<Self> {
+        limits::map("parameters", parameters)?;
+        let volume_snapshot = object(parameters, SNAPSHOT_NAMESPACE, SNAPSHOT_NAME);
+        let mut read = Self { min_in_sync: 1, volume_snapshot };
+        for (key, value) in sorted(parameters) {
+            match key {
+                MIN_IN_SYNC => read.min_in_sync = number(key, value, 1..=IMAGES_MAX - 1)?,
+                SNAPSHOT_NAME | SNAPSHOT_NAMESPACE | CONTENT_NAME => {}
+                key => return Err(unknown(key)),
+            }
+        }
+        Ok(read)
+    }
+}
+
+/// The object that two keys name.
+fn object(parameters: &HashMap<String, String>, namespace: &str, name: &str) -> Option<ObjectRef> {
+    let value = |key: &str| parameters.get(key).filter(|value| !value.is_empty()).cloned();
+    Some(ObjectRef { namespace: value(namespace)?, name: value(name)? })
+}
+
+/// In the order of the keys, so that of several mistakes always the same one is told.
+fn sorted(map: &HashMap<String, String>) -> Vec<(&str, &str)> {
+    let mut entries: Vec<_> = map.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    entries.sort_unstable();
+    entries
+}
+
+fn unknown(key: &str) -> Error {
+    Error::invalid(format!("parameter {key:?} is not known"))
+}
+
+fn parse<T: FromStr<Err: std::fmt::Display>>(key: &str, value: &str) -> Result<T> {
+    value.parse().map_err(|error| Error::invalid(format!("parameter {key}: {error}")))
+}
+
+fn number<T>(key: &str, value: &str, range: std::ops::RangeInclusive<T>) -> Result<T>
+where
+    T: FromStr + PartialOrd + std::fmt::Display,
+{
+    value.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| {
+        let (min, max) = (range.start(), range.end());
+        Error::invalid(format!("parameter {key}: {value:?} is not a number from {min} to {max}"))
+    })
+}
+
+fn region_size(key: &str, value: &str) -> Result<Bytes> {
+    let size: Bytes = parse(key, value)?;
+    if size.0.is_power_of_two() && (REGION_MIN..=REGION_MAX).contains(&size) {
+        return Ok(size);
+    }
+    Err(Error::invalid(format!(
+        "parameter {key}: {value:?} is not a power of two from {REGION_MIN} to {REGION_MAX}"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(entries: &[(&str, &str)]) -> HashMap<String, String> {
+        entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn no_parameters_give_two_images_and_the_default_region() {
+        let params = VolumeParams::read(&map(&[])).expect("none");
+        assert_eq!((params.images, params.region_size, params.pool), (2, Bytes::mib(2), None));
+        let params = SnapshotParams::read(&map(&[])).expect("none");
+        assert_eq!((params.min_in_sync, params.volume_snapshot), (1, None));
+    }
+
+    #[test]
+    fn all_parameters_are_read_and_the_sidecars_own_tell_the_claim() {
+        let params = VolumeParams::read(&map(&[
+            (POOL, "vg0"),
+            (IMAGES, "3"),
+            (REGION_SIZE, "512Ki"),
+            (MIN_RATE, "100"),
+            (MAX_RATE, "200"),
+            (FS_TYPE, "xfs"),
+            (MKFS_OPTIONS, "-m crc=1 -K"),
+            ("csi.storage.k8s.io/pvc/name", "data"),
+            ("csi.storage.k8s.io/pvc/namespace", "db"),
+            ("csi.storage.k8s.io/pv/name", "pvc-1"),
+        ]))
+        .expect("all known");
+        assert_eq!(params.pool.as_ref().map(VgName::as_str), Some("vg0"));
+        assert_eq!((params.images, params.region_size), (3, Bytes::kib(512)));
+        assert_eq!((params.min_recovery_rate, params.max_recovery_rate), (Some(100), Some(200)));
+        assert_eq!(Format::from_context(&params.format.context()), Ok(params.format.clone()));
+        assert_eq!(params.format.fs, Some(FsType::Xfs));
+        assert_eq!(params.claim, Some(ObjectRef { namespace: "db".into(), name: "data".into() }));
+    }
+
+    #[test]
+    fn a_snapshot_is_for_the_object_that_the_sidecar_names_in_full() {
+        let named = [(SNAPSHOT_NAME, "nightly"), (SNAPSHOT_NAMESPACE, "db"), (CONTENT_NAME, "snapcontent-1")];
+        let params = SnapshotParams::read(&map(&named)).expect("all known");
+        let whole = Some(ObjectRef { namespace: "db".into(), name: "nightly".into() });
+        assert_eq!(params.volume_snapshot, whole);
+        let half = SnapshotParams::read(&map(&named[..1])).expect("all known");
+        assert_eq!(half.volume_snapshot, None);
+    }
+
+    #[test]
+    fn unknown_parameters_are_refused_by_name() {
+        let odd = map(&[("imges", "3")]);
+        for read in [VolumeParams::read(&odd).err(), SnapshotParams::read(&odd).err()] {
+            let error = read.expect("unknown");
+            assert!(error.message.contains("\"imges\""), "{error}");
+        }
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused() {
+        for (key, value) in [
+            (IMAGES, "1"),
+            (IMAGES, "11"),
+            (IMAGES, "two"),
+            (IMAGES, ""),
+            (REGION_SIZE, "3Mi"),
+            (REGION_SIZE, "512"),
+            (REGION_SIZE, "2Gi"),
+            (REGION_SIZE, "-1"),
+            (MIN_RATE, "0"),
+            (MAX_RATE, "4294967296"),
+            (FS_TYPE, "vfat"),
+            (POOL, "a/b"),
+        ] {
+            let error = VolumeParams::read(&map(&[(key, value)])).expect_err(value);
+            assert!(error.message.contains(key), "{error}");
+        }
+        assert!(VolumeParams::read(&map(&[(MIN_RATE, "2"), (MAX_RATE, "1")])).is_err());
+        for value in ["0", "10", "x"] {
+            assert!(SnapshotParams::read(&map(&[(MIN_IN_SYNC, value)])).is_err(), "{value}");
+        }
+    }
+
+    #[test]
+    fn the_context_of_others_is_left_alone() {
+        let context = map(&[("storage.kubernetes.io/csiProvisionerIdentity", "x")]);
+        assert_eq!(Format::from_context(&context), Ok(Format::default()));
+    }
+}

@@ -1,0 +1,33 @@
+//! The one place where an error class becomes a gRPC code.
+
+use tonic::{Code, Status};
+
+use crate::csi::backend::Error;
+use crate::report::Class;
+
+/// The code that tells an orchestrator what to do.
+///
+/// ABORTED is the only code that says "something is still running"; the other ones that sidecars read that way
+/// (UNAVAILABLE, DEADLINE_EXCEEDED, CANCELLED) are never answered, so that the provisioner does not wait for a volume
+/// that nobody is making. A passing failure of the machine is INTERNAL: sidecars try that again with a growing delay.
+#[must_use]
+pub fn code(class: Class) -> Code {
+    match class {
+        Class::Invalid => Code::InvalidArgument,
+        Class::OutOfRange => Code::OutOfRange,
+        Class::NotFound => Code::NotFound,
+        Class::Exists => Code::AlreadyExists,
+        Class::InProgress => Code::Aborted,
+        Class::Exhausted => Code::ResourceExhausted,
+        Class::Precondition => Code::FailedPrecondition,
+        Class::Unimplemented => Code::Unimplemented,
+        Class::Corrupt => Code::DataLoss,
+        Class::Transient | Class::Internal => Code::Internal,
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        Self::new(code(error.class), error.message)
+    }
+}

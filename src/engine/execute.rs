@@ -1,0 +1,269 @@
+//! Carries out one step. No decisions here: what to do, and whether, was decided by the state machines.
+
+use std::ops::Range;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::engine::group::Group;
+use crate::engine::observe::{read_meta, sub_id, top_id, total, union_marked};
+use crate::engine::{Error, Result, Settings};
+use crate::host::{Freeze, Host, Udev};
+use crate::ids::DmId;
+use crate::raid::{self, LegMeta, Merge, RaidTable};
+use crate::report::Class;
+use crate::units::Bytes;
+use crate::volume::edits;
+use crate::volume::seen::{Seen, SlotSeen};
+use crate::volume::step::{Part, Returning, Step};
+
+/// Largest piece copied at once when images are made equal.
+const COPY_CHUNK: Bytes = Bytes::mib(1);
+
+/// What a step brought to light.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is done.
+    Done,
+    /// The table was swapped; I/O was held back for so long, and so much was marked at that moment.
+    Swapped {
+        /// How long I/O was held back.
+        pause: Duration,
+        /// What a returning image must get copied, when it comes back by its marks.
+        marked: Option<Bytes>,
+    },
+    /// The returning image may not come back by its marks. Nothing was loaded.
+    InDoubt(String),
+}
+
+/// Carries out `step` of the volume `seen`; a commit changes `group`.
+///
+/// # Errors
+/// The machine failed. I/O is never left held back because of it.
+pub fn execute<H: Host>(
+    host: &H,
+    group: &mut Group,
+    settings: &Settings,
+    seen: &Seen,
+    step: &Step,
+) -> Result<Outcome> {
+    let top = top_id(group, &seen.lv);
+    match step {
+        Step::Commit(edit) => {
+            let next = edits::apply(group.vg(), seen, edit)?;
+            group.commit(host, next, &format!("{edit:?} of {}", seen.lv.name))?;
+        }
+        Step::Equalise { from, to, ranges } => {
+            for range in ranges {
+                equalise(host, group, seen, *from, to, range.start, range.end)?;
+            }
+        }
+        Step::CopyBack { from, ranges } => {
+            let array = host.node(seen.top.as_ref().ok_or_else(|| no_array(seen))?.info.devno)?;
+            for range in ranges {
+                copy_back(host, group, seen, *from, &array, range)?;
+            }
+        }
+        Step::MakeLeg { slot, part } => make_leg(host, group, settings, &seen.slots[*slot], *part)?,
+        Step::DropLeg { slot, part } => {
+            host.dm_remove(&leg_id(group, settings, &seen.slots[*slot], *part).name)?
+        }
+        Step::ResumeLeg { slot, part } => {
+            let name = leg_id(group, settings, &seen.slots[*slot], *part).name;
+            host.dm_clear(&name)?;
+            host.dm_resume(&name, Udev::Hidden)?;
+        }
+        Step::Protect { slot } => {
+            host.dm_protect(&leg_id(group, settings, &seen.slots[*slot], Part::Image).name)?
+        }
+        Step::ReloadLeg { slot, part } => reload_leg(host, group, settings, &seen.slots[*slot], *part)?,
+        Step::MakeTop(table) => make_top(host, &top, table)?,
+        Step::Scrub => {
+            host.dm_message(&top.name, "repair")?;
+            host.note(&top.uuid)?;
+        }
+        Step::Adopt => host.note(&top.uuid)?,
+        Step::DropTop => host.dm_remove(&top.name)?,
+        Step::ClearTop => host.dm_clear(&top.name)?,
+        Step::ResumeTop => host.dm_resume(&top.name, Udev::Volume)?,
+        Step::Swap { table, returning } => return swap(host, group, seen, &top, table, *returning),
+        Step::Pin => {
+            let begun = Instant::now();
+            host.dm_suspend(&top.name, Freeze::IoOnly)?;
+            host.dm_resume(&top.name, Udev::Volume)?;
+            return Ok(Outcome::Swapped { pause: begun.elapsed(), marked: None });
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn leg_id(group: &Group, settings: &Settings, slot: &SlotSeen, part: Part) -> DmId {
+    match part {
+        Part::Image => sub_id(group, &slot.image, settings),
+        Part::Meta => sub_id(group, &slot.meta, settings),
+    }
+}
+
+fn make_leg<H: Host>(
+    host: &H,
+    group: &Group,
+    settings: &Settings,
+    slot: &SlotSeen,
+    part: Part,
+) -> Result<()> {
+    let id = leg_id(group, settings, slot, part);
+    let lv = if part == Part::Image { &slot.image } else { &slot.meta };
+    let table = group.linear_table(lv)?;
+    let snapshot = lv.is_tracked_image();
+    host.dm_create(&id)?;
+    let started = host
+        .dm_load(&id.name, &table, snapshot)
+        .and_then(|()| host.dm_resume(&id.name, if snapshot { Udev::Image } else { Udev::Hidden }));
+    Ok(undo_create(host, &id, started)?)
+}
+
+fn reload_leg<H: Host>(
+    host: &H,
+    group: &Group,
+    settings: &Settings,
+    slot: &SlotSeen,
+    part: Part,
+) -> Result<()> {
+    let id = leg_id(group, settings, slot, part);
+    let lv = if part == Part::Image { &slot.image } else { &slot.meta };
+    host.dm_load(&id.name, &group.linear_table(lv)?, false)?;
+    // Suspends, swaps and resumes in one call: a death in between would leave the array waiting for this leg.
+    host.dm_resume(&id.name, Udev::Hidden)?;
+    Ok(())
+}
+
+/// Once the table is loaded it stays, whatever failed: dropping it would wipe the marks on disk.
+fn make_top<H: Host>(host: &H, id: &DmId, table: &RaidTable) -> Result<()> {
+    host.dm_create(id)?;
+    if let Err(error) = host.dm_load(&id.name, &[table.line()], false) {
+        let loaded_all_the_same = host.dm_info(&id.name)?.is_some_and(|info| info.inactive_table);
+        return Ok(if loaded_all_the_same { Err(error) } else { undo_create(host, id, Err(error)) }?);
+    }
+    host.dm_resume(&id.name, Udev::Volume)?;
+    Ok(host.note(&id.uuid)?)
+}
+
+/// A device that could not be started is not left behind; the error that matters is the first one.
+fn undo_create<H: Host>(host: &H, id: &DmId, started: crate::host::Result<()>) -> crate::host::Result<()> {
+    if started.is_err()
+        && let Err(error) = host.dm_remove(&id.name)
+    {
+        tracing::warn!(
+            device = id.name,
+            error = crate::report::chain(&error),
+            "a device that did not start stays"
+        );
+    }
+    started
+}
+
+/// Suspend, load, resume. Between suspend and resume there is nothing but what must be there: reading the rmetas
+/// when an image comes back by its marks (they are only final while the array is suspended), and the load.
+fn swap<H: Host>(
+    host: &H,
+    group: &Group,
+    seen: &Seen,
+    top: &DmId,
+    table: &RaidTable,
+    returning: Option<Returning>,
+) -> Result<Outcome> {
+    let line = [table.line()];
+    let begun = Instant::now();
+    host.dm_suspend(&top.name, Freeze::FileSystem)?;
+    let checked = match returning {
+        Some(returning) => check_returning(host, group, seen, returning),
+        None => Ok(Checked::Good(None)),
+    };
+    let loaded = match checked {
+        Ok(Checked::Good(marked)) => {
+            host.dm_load(&top.name, &line, false).map(|()| Ok(marked)).map_err(Error::from)
+        }
+        Ok(Checked::InDoubt(why)) => Ok(Err(why)),
+        Err(error) => Err(error),
+    };
+    // Whatever happened: I/O goes on, with the old table if no new one was loaded.
+    let resumed = host.dm_resume(&top.name, Udev::Volume);
+    let pause = begun.elapsed();
+    let loaded = loaded?;
+    resumed?;
+    Ok(match loaded {
+        Ok(marked) => Outcome::Swapped { pause, marked },
+        Err(why) => Outcome::InDoubt(why),
+    })
+}
+
+enum Checked {
+    Good(Option<Bytes>),
+    InDoubt(String),
+}
+
+fn check_returning<H: Host>(host: &H, group: &Group, seen: &Seen, returning: Returning) -> Result<Checked> {
+    let running = seen.running().map(|(table, _)| table.slots.as_slice()).unwrap_or_default();
+    let read = |slot: usize| -> Result<LegMeta> {
+        read_meta(host, group, seen, &seen.slots[slot])?.ok_or_else(|| {
+            Error::refused(Class::Precondition, format!("the disk of image {slot} is missing"))
+        })
+    };
+    let survivors = (0..running.len())
+        .filter(|slot| running[*slot].is_some())
+        .map(|slot| Ok((slot, read(slot)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let survivors: Vec<(usize, &LegMeta)> = survivors.iter().map(|(slot, meta)| (*slot, meta)).collect();
+    let back = read(returning.slot)?;
+    Ok(match raid::may_merge(&survivors, returning.slot, &back, returning.events) {
+        Merge::Tracked => Checked::Good(Some(total(&union_marked(survivors.iter().map(|(_, meta)| *meta))))),
+        Merge::Full(why) => Checked::InDoubt(why.to_string()),
+    })
+}
+
+fn no_array(seen: &Seen) -> Error {
+    Error::refused(Class::Precondition, format!("volume {} is not active", seen.lv.name))
+}
+
+/// Copies a range of a split image into the array, which writes it to every leg and marks it.
+fn copy_back<H: Host>(
+    host: &H,
+    group: &Group,
+    seen: &Seen,
+    from: usize,
+    array: &Path,
+    range: &Range<Bytes>,
+) -> Result<()> {
+    let mut at = range.start;
+    while at < range.end {
+        let len = COPY_CHUNK.min(range.end - at);
+        let held = group.read_lv(host, &seen.slots[from].image, at, len)?;
+        host.write(array, at, &held)?;
+        at += len;
+    }
+    Ok(())
+}
+
+/// Copies what differs, in pieces, from one image to others. The array is not active.
+fn equalise<H: Host>(
+    host: &H,
+    group: &Group,
+    seen: &Seen,
+    from: usize,
+    to: &[usize],
+    start: Bytes,
+    end: Bytes,
+) -> Result<()> {
+    let mut at = start;
+    while at < end {
+        let len = COPY_CHUNK.min(end - at);
+        let good = group.read_lv(host, &seen.slots[from].image, at, len)?;
+        for slot in to {
+            let image = &seen.slots[*slot].image;
+            if group.read_lv(host, image, at, len)? != good {
+                group.write_lv(host, image, at, &good)?;
+            }
+        }
+        at += len;
+    }
+    Ok(())
+}

@@ -1,0 +1,251 @@
+//! What is shown of volumes, snapshots and views.
+
+use crate::engine::observe::{from_metadata, observe, read_metas, total, union_marked};
+use crate::engine::{Engine, Error, Result, Session};
+use crate::host::Host;
+use crate::ids::LvName;
+use crate::lvm2::model::LogicalVolume;
+use crate::raid::{Action, Health};
+use crate::units::{Bytes, Sectors};
+use crate::volume::info::{NameInfo, SlotInfo, SlotState, SnapshotInfo, ViewInfo, VolumeInfo};
+use crate::volume::seen::Seen;
+use crate::volume::tags::{ImageTags, VolumeTags};
+use crate::volume::{key, rollback};
+
+impl<H: Host> Engine<H> {
+    /// All volumes, in the order of their names.
+    ///
+    /// # Errors
+    /// The group or a disk cannot be read.
+    pub fn volumes(&self) -> Result<Vec<VolumeInfo>> {
+        self.session(|session| {
+            let mut names = session.volume_names();
+            names.sort();
+            names.iter().map(|name| session.volume_info(name)).collect()
+        })
+    }
+
+    /// One volume; `None` when there is none of this id.
+    ///
+    /// # Errors
+    /// The group or a disk cannot be read.
+    pub fn volume(&self, id: &str) -> Result<Option<VolumeInfo>> {
+        let Ok(name) = id.parse::<LvName>() else { return Ok(None) };
+        self.session(|session| session.is_volume(&name).then(|| session.volume_info(&name)).transpose())
+    }
+
+    /// All snapshots, in the order of their ids.
+    ///
+    /// # Errors
+    /// The group or a disk cannot be read.
+    pub fn snapshots(&self) -> Result<Vec<SnapshotInfo>> {
+        let mut snapshots: Vec<_> = self.volumes()?.into_iter().flat_map(|volume| volume.snapshots).collect();
+        snapshots.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(snapshots)
+    }
+
+    /// All views, in the order of their ids.
+    ///
+    /// # Errors
+    /// The group cannot be read.
+    pub fn views(&self) -> Result<Vec<ViewInfo>> {
+        self.session(|session| session.views())
+    }
+
+    /// What volumes and views are called. Only metadata is read.
+    ///
+    /// # Errors
+    /// The group cannot be read.
+    pub fn names(&self) -> Result<Vec<NameInfo>> {
+        self.session(|session| {
+            let mut names = Vec::new();
+            for key in session.volume_names() {
+                let Some(lv) = session.group.vg().lv(&key) else { continue };
+                for view in session.image_tags(lv).into_iter().flat_map(|tags| tags.views) {
+                    names.push(NameInfo { key: key::of(&view), name: Some(view), view: true });
+                }
+                names.push(NameInfo { name: VolumeTags::of(lv).name, key, view: false });
+            }
+            Ok(names)
+        })
+    }
+}
+
+impl<H: Host> Session<'_, H> {
+    /// What is shown of a volume. One that cannot be used is shown too, with the reason.
+    pub(super) fn volume_info(&self, name: &LvName) -> Result<VolumeInfo> {
+        let (seen, unusable) = match observe(self.host, self.group, self.settings, name) {
+            Ok(seen) => (seen, None),
+            Err(Error::Refused(refusal)) => (from_metadata(self.group, name)?, Some(refusal.message)),
+            Err(error) => return Err(error),
+        };
+        let metas = read_metas(self.host, self.group, &seen);
+        let (metas, damage) = match metas {
+            Ok(metas) => (Some(metas), None),
+            Err(error) => (None, Some(crate::report::chain(&error))),
+        };
+        let seen = Seen { metas, ..seen };
+        let mut snapshots: Vec<_> =
+            seen.split_slots().filter_map(|slot| self.snapshot_info(&seen, slot)).collect();
+        snapshots.sort_by_key(|snapshot| (snapshot.cut_unix_nanos, snapshot.slot));
+        let status = seen.top.as_ref().and_then(|top| top.status.as_ref());
+        let mut problems = unusable.map_or_else(|| problems(&seen), |why| vec![why]);
+        problems.extend(damage);
+        Ok(VolumeInfo {
+            id: name.clone(),
+            name: seen.tags.name.clone(),
+            pool: self.group.vg().name.clone(),
+            size: seen.len.bytes(),
+            region_size: seen.raid.region_size.bytes(),
+            min_recovery_rate: seen.raid.min_recovery_rate,
+            max_recovery_rate: seen.raid.max_recovery_rate,
+            device: seen.top.as_ref().map(|top| format!("/dev/dm-{}", top.info.devno.minor)),
+            slots: (0..seen.slots.len()).map(|slot| slot_info(&seen, slot)).collect(),
+            sync_percent: status.map_or(0.0, |status| f64::from(status.percent())),
+            to_resync: to_resync(&seen),
+            snapshots,
+            creating: seen.tags.creating,
+            problems,
+        })
+    }
+
+    /// What is shown of the snapshot in a slot.
+    pub(super) fn snapshot_info(&self, seen: &Seen, slot: usize) -> Option<SnapshotInfo> {
+        let key = seen.snapshot_key(slot)?;
+        let of = &seen.slots[slot];
+        let unknown = || "another tool split it".to_owned();
+        let full = of.tags.full.clone().or_else(|| of.tags.snapshot.is_none().then(unknown));
+        Some(SnapshotInfo {
+            id: key::snapshot_id(&seen.lv.name, &key),
+            name: of.tags.snapshot.clone(),
+            volume: seen.lv.name.clone(),
+            slot,
+            cut_unix_nanos: of.tags.cut,
+            size: seen.len.bytes(),
+            ready: of.tags.events.is_some() || of.tags.snapshot.is_none(),
+            changed: marked(seen),
+            full_merge: full,
+            views: of.tags.views.iter().map(|name| key::of(name).to_string()).collect(),
+            device: of.image_dev.as_ref().map(|dev| format!("/dev/dm-{}", dev.info.devno.minor)),
+        })
+    }
+
+    /// What the tags of a volume's images say.
+    fn image_tags(&self, lv: &LogicalVolume) -> Vec<ImageTags> {
+        let slots = lv.raid1().map(|raid| raid.slots.as_slice()).unwrap_or_default();
+        slots.iter().filter_map(|slot| self.group.vg().lv(&slot.image)).map(ImageTags::of).collect()
+    }
+
+    /// All views. Costs nothing: the metadata tells, but for the device.
+    pub(super) fn views(&self) -> Result<Vec<ViewInfo>> {
+        let mut views = Vec::new();
+        for name in self.volume_names() {
+            let lv = self.group.vg().lv(&name);
+            if !lv.is_some_and(|lv| self.image_tags(lv).iter().any(|tags| !tags.views.is_empty())) {
+                continue;
+            }
+            // A volume that cannot be used keeps nobody from the others.
+            let seen = match self.look(&name) {
+                Err(Error::Refused(_)) => from_metadata(self.group, &name)?,
+                seen => seen?,
+            };
+            for slot in seen.split_slots() {
+                let of = &seen.slots[slot];
+                let Some(snapshot) = seen.snapshot_key(slot) else { continue };
+                views.extend(of.tags.views.iter().map(|view| ViewInfo {
+                    id: key::of(view).to_string(),
+                    name: view.clone(),
+                    snapshot: key::snapshot_id(&name, &snapshot),
+                    size: seen.len.bytes(),
+                    device: of.image_dev.as_ref().map(|dev| format!("/dev/dm-{}", dev.info.devno.minor)),
+                }));
+            }
+        }
+        views.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(views)
+    }
+}
+
+fn slot_info(seen: &Seen, slot: usize) -> SlotInfo {
+    let of = &seen.slots[slot];
+    let health =
+        seen.top.as_ref().and_then(|top| top.status.as_ref()).and_then(|status| status.health.get(slot));
+    let state = match health {
+        _ if of.is_split() && of.present => SlotState::Split,
+        _ if !of.present => SlotState::Missing,
+        None => SlotState::Inactive,
+        Some(Health::Dead) => SlotState::Failed,
+        Some(Health::InSync) if !of.tags.merging => SlotState::InSync,
+        Some(_) if of.is_rebuild() => SlotState::Rebuilding,
+        Some(_) if of.tags.merging => SlotState::Merging,
+        Some(Health::Empty) => SlotState::Missing,
+        Some(_) => SlotState::Rebuilding,
+    };
+    SlotInfo {
+        index: slot,
+        state,
+        device: of.device.clone(),
+        write_mostly: of.is_write_mostly(),
+        snapshot: seen.snapshot_key(slot).map(|key| key::snapshot_id(&seen.lv.name, &key)),
+    }
+}
+
+/// What is marked on the disks of the attached images.
+fn marked_ranges(seen: &Seen) -> Vec<std::ops::Range<Bytes>> {
+    let Some(metas) = &seen.metas else { return Vec::new() };
+    let attached = seen.attached_slots().filter(|slot| !seen.slots[*slot].tags.merging);
+    union_marked(attached.filter_map(|slot| metas[slot].as_ref()))
+}
+
+fn marked(seen: &Seen) -> Bytes {
+    total(&marked_ranges(seen))
+}
+
+/// What the resync that runs has still to copy: of a merge by marks the marked regions beyond its position (the disk
+/// lags behind in clearing marks), of any other all that is beyond it.
+fn to_resync(seen: &Seen) -> Bytes {
+    let Some((table, status)) = seen.running() else { return Bytes::ZERO };
+    if !matches!(status.action, Action::Recover | Action::Resync) {
+        return Bytes::ZERO;
+    }
+    let rest = |done: Sectors| status.total.checked_sub(done).unwrap_or_default().bytes();
+    let by_marks = status.action == Action::Recover && table.rebuild.is_empty();
+    if !by_marks {
+        return rest(status.done);
+    }
+    let done = status.done.bytes();
+    marked_ranges(seen)
+        .iter()
+        .filter(|range| range.end > done)
+        .map(|range| range.end - range.start.max(done))
+        .sum()
+}
+
+fn problems(seen: &Seen) -> Vec<String> {
+    let mut problems = Vec::new();
+    if seen.tags.creating {
+        problems.push("it is still being created".to_owned());
+    }
+    problems.extend(rollback::refusal(seen).map(|refusal| refusal.message));
+    match &seen.top {
+        None => problems.push("it is not active".to_owned()),
+        Some(top) if top.info.suspended => problems.push("I/O to it is held back".to_owned()),
+        Some(_) => {}
+    }
+    for slot in 0..seen.slots.len() {
+        let info = slot_info(seen, slot);
+        match info.state {
+            SlotState::Missing => problems.push(format!("image {slot} is missing ({})", info.device)),
+            SlotState::Failed => problems.push(format!("image {slot} on {} has failed", info.device)),
+            SlotState::InSync
+            | SlotState::Split
+            | SlotState::Merging
+            | SlotState::Rebuilding
+            | SlotState::Inactive => {}
+        }
+    }
+    if seen.attached_slots().count() < 2 {
+        problems.push("only one image is attached: what is written now has no redundancy".to_owned());
+    }
+    problems
+}

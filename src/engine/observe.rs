@@ -1,0 +1,187 @@
+//! Looks at a volume: one pass over its devices, and its rmetas when they are asked for.
+//!
+//! Cost: one ioctl a device, two for the array; no disk I/O. Reading the
+//! rmetas is one direct read a slot.
+
+use std::ops::Range;
+
+use crate::engine::group::Group;
+use crate::engine::{Error, Result, Settings};
+use crate::host::Host;
+use crate::ids::{DmId, LvName};
+use crate::lvm2::check;
+use crate::lvm2::model::LogicalVolume;
+use crate::raid::{self, Bitmap, LegMeta, RaidStatus, RaidTable};
+use crate::report::Class;
+use crate::units::Bytes;
+use crate::volume::seen::{LegDev, Seen, SlotSeen, TopSeen};
+use crate::volume::tags::{ImageTags, VolumeTags};
+
+/// The device-mapper identity of a volume's array.
+pub fn top_id(group: &Group, lv: &LogicalVolume) -> DmId {
+    DmId::visible(&group.vg().name, &group.vg().id, &lv.name, &lv.id)
+}
+
+/// The device-mapper identity of an image or rmeta: public while an image is a snapshot, hidden else.
+pub fn sub_id(group: &Group, lv: &LogicalVolume, settings: &Settings) -> DmId {
+    if lv.is_tracked_image() {
+        DmId::visible(&group.vg().name, &group.vg().id, &lv.name, &lv.id)
+    } else {
+        DmId::hidden(&group.vg().name, &group.vg().id, &lv.name, &lv.id, settings.hidden_uuid)
+    }
+}
+
+/// Looks at the volume of this name.
+///
+/// # Errors
+/// There is none, it is not raid1, it is part of something else, a device of its name belongs to something else, or
+/// the machine failed.
+pub fn observe<H: Host>(host: &H, group: &Group, settings: &Settings, name: &LvName) -> Result<Seen> {
+    let mut seen = from_metadata(group, name)?;
+    if let Some(user) = check::user_of(group.vg(), name) {
+        let message = format!(
+            "volume {name} is not a plain raid1 LV any more: LV {} is made on it; remove that first, lvs -a -o+origin \
+             shows how",
+            user.name
+        );
+        return Err(Error::refused(Class::Precondition, message));
+    }
+    for slot in &mut seen.slots {
+        slot.image_dev = look_at_leg(host, group, settings, &slot.image)?;
+        slot.meta_dev = look_at_leg(host, group, settings, &slot.meta)?;
+    }
+    let top = top_id(group, &seen.lv);
+    seen.top = look_at_top(host, &top)?;
+    seen.started_by_us = host.is_noted(&top.uuid)?;
+    Ok(seen)
+}
+
+/// What the metadata alone says of a volume.
+///
+/// # Errors
+/// There is none, or it is not raid1.
+pub fn from_metadata(group: &Group, name: &LvName) -> Result<Seen> {
+    let missing =
+        || Error::refused(Class::NotFound, format!("there is no volume {name} in {}", group.vg().name));
+    let lv = group.vg().lv(name).ok_or_else(missing)?.clone();
+    let raid = lv.raid1().ok_or_else(missing)?.clone();
+    let slots = raid
+        .slots
+        .iter()
+        .map(|slot| {
+            let sub = |name: &LvName| group.vg().lv(name).cloned().ok_or_else(missing);
+            Ok(slot_of(group, sub(&slot.image)?, sub(&slot.meta)?))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(Seen {
+        tags: VolumeTags::of(&lv),
+        len: lv.extents().sectors(group.vg().extent_size),
+        top: None,
+        started_by_us: false,
+        metas: None,
+        lv,
+        raid,
+        slots,
+    })
+}
+
+fn slot_of(group: &Group, image: LogicalVolume, meta: LogicalVolume) -> SlotSeen {
+    let first = group.pieces_of(&image).into_iter().next();
+    let disk = first.as_ref().and_then(|piece| group.device(&piece.pv));
+    let device = match (&first, disk) {
+        (_, Some(disk)) => disk.path.display().to_string(),
+        (Some(piece), None) => group.vg().pv(&piece.pv).map_or_else(String::new, |pv| pv.device.clone()),
+        (None, None) => String::new(),
+    };
+    SlotSeen {
+        tags: ImageTags::of(&image),
+        present: group.is_present(&image) && group.is_present(&meta),
+        rotational: disk.is_some_and(|disk| disk.rotational),
+        device,
+        image_dev: None,
+        meta_dev: None,
+        image,
+        meta,
+    }
+}
+
+fn look_at_leg<H: Host>(
+    host: &H,
+    group: &Group,
+    settings: &Settings,
+    lv: &LogicalVolume,
+) -> Result<Option<LegDev>> {
+    let id = sub_id(group, lv, settings);
+    let Some((info, table)) = host.dm_look(&id.name)? else { return Ok(None) };
+    check_owner(&id, &info.uuid)?;
+    let other_uuid = info.uuid != id.uuid;
+    Ok(Some(LegDev { info, table, wanted: group.linear_table(lv).unwrap_or_default(), other_uuid }))
+}
+
+fn look_at_top<H: Host>(host: &H, id: &DmId) -> Result<Option<TopSeen>> {
+    let Some((info, table)) = host.dm_look(&id.name)? else { return Ok(None) };
+    check_owner(id, &info.uuid)?;
+    if !info.live_table {
+        return Ok(Some(TopSeen { info, table: None, status: None }));
+    }
+    let foreign = |what: String| {
+        Error::refused(
+            Class::Precondition,
+            format!(
+                "device {} does not run as raid1: {what}; deactivate it with lvchange -an first",
+                id.name
+            ),
+        )
+    };
+    let one = |mut lines: Vec<_>| if lines.len() == 1 { lines.pop() } else { None };
+    let table = one(table).ok_or_else(|| foreign("its table has several lines".into()))?;
+    let table = RaidTable::parse(&table).map_err(|error| foreign(error.to_string()))?;
+    let status =
+        one(host.dm_status(&id.name)?).ok_or_else(|| foreign("its status has several lines".into()))?;
+    let status = RaidStatus::parse(&status.params).map_err(|error| foreign(error.to_string()))?;
+    Ok(Some(TopSeen { info, table: Some(table), status: Some(status) }))
+}
+
+/// A device with our name must carry our uuid, in either of the forms that versions of LVM2 give it.
+fn check_owner(id: &DmId, uuid: &str) -> Result<()> {
+    let plain = |uuid: &str| uuid.strip_suffix("-real").unwrap_or(uuid).to_owned();
+    if plain(uuid) == plain(&id.uuid) {
+        return Ok(());
+    }
+    Err(Error::refused(
+        Class::Precondition,
+        format!("device {} exists but belongs to something else (uuid {uuid:?}); remove it first", id.name),
+    ))
+}
+
+/// What the rmeta of each slot says on disk; `None` for a disk that is not there.
+///
+/// # Errors
+/// A read failed, or an rmeta holds a superblock that contradicts itself.
+pub fn read_metas<H: Host>(host: &H, group: &Group, seen: &Seen) -> Result<Vec<Option<LegMeta>>> {
+    seen.slots.iter().map(|slot| read_meta(host, group, seen, slot)).collect()
+}
+
+/// What one slot's rmeta says on disk.
+pub fn read_meta<H: Host>(host: &H, group: &Group, seen: &Seen, slot: &SlotSeen) -> Result<Option<LegMeta>> {
+    if !slot.present {
+        return Ok(None);
+    }
+    let len = raid::rmeta_len(seen.len, seen.raid.region_size);
+    let bytes = group.read_lv(host, &slot.meta, Bytes::ZERO, len)?;
+    let meta = LegMeta::parse(&bytes, seen.len).map_err(|error| {
+        Error::refused(Class::Corrupt, format!("{} on {} is damaged: {error}", slot.meta.name, slot.device))
+    })?;
+    Ok(Some(meta))
+}
+
+/// What the bitmaps of these legs mark together. Bitmaps of different shapes say nothing together: nothing then.
+pub fn union_marked<'a>(metas: impl Iterator<Item = &'a LegMeta>) -> Vec<Range<Bytes>> {
+    let union = Bitmap::union(metas.filter_map(|meta| meta.bitmap.as_ref()));
+    union.ok().flatten().map(|bitmap| bitmap.marked_ranges()).unwrap_or_default()
+}
+
+/// How much ranges are together.
+pub fn total(ranges: &[Range<Bytes>]) -> Bytes {
+    ranges.iter().map(|range| range.end - range.start).sum()
+}

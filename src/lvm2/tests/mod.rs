@@ -1,0 +1,7 @@
+//! Tests of the parts together.
+
+mod checks;
+mod commits;
+pub(crate) mod samples;
+mod surveys;
+mod texts;

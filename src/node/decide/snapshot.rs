@@ -1,0 +1,247 @@
+//! Snapshots.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
+
+use crate::api::conditions::{Judgement, Type};
+use crate::api::snapshot::SnapshotPhase;
+use crate::api::{MirrorSnapshot, MirrorSnapshotStatus, names};
+use crate::ids::LvName;
+use crate::node::decide::volume::percent;
+use crate::node::decide::{Facts, Refused, Verdict, Work, count, judge, refuse, view};
+use crate::node::look::PoolSeen;
+use crate::report::Class;
+use crate::volume::info::{SlotState, SnapshotInfo, VolumeInfo};
+use crate::volume::key;
+use crate::volume::spec::SnapshotSpec;
+
+/// The id on the disks of a MirrorSnapshot, when its volume is known.
+pub(super) fn id_on_disk(object: &MirrorSnapshot, facts: &Facts<'_>) -> Option<String> {
+    Some(key::snapshot_id(lv_of(object, facts)?, &object.spec.key))
+}
+
+/// The LV that it is of.
+fn lv_of<'a>(object: &MirrorSnapshot, facts: &Facts<'a>) -> Option<&'a LvName> {
+    let volume = facts.volumes.get(&object.spec.volume)?;
+    volume.spec.lv.as_ref().filter(|_| volume.spec.pool == object.spec.pool)
+}
+
+/// Whether the object was ever made: then what is not on the disks is lost.
+fn was_made(status: &MirrorSnapshotStatus) -> bool {
+    status.slot.is_some()
+}
+
+/// What becomes of a MirrorSnapshot; `refused` is why the last work on it was not done.
+#[must_use]
+pub fn decide(
+    object: &MirrorSnapshot,
+    refused: Option<&Refused>,
+    facts: &Facts<'_>,
+) -> Verdict<MirrorSnapshotStatus> {
+    let spec = &object.spec;
+    let seen = match facts.pool(&spec.pool) {
+        Ok(seen) => seen,
+        Err(why) if why.class == Class::InProgress => return Verdict::none(),
+        Err(why) if spec.delete => return Verdict::told(kept(object, &why, facts)),
+        Err(why) => return Verdict::told(unready(object, &why, facts)),
+    };
+    let Some(lv) = lv_of(object, facts) else { return without_volume(object, seen, facts) };
+    let volume = seen.volumes.get(lv);
+    let id = key::snapshot_id(lv, &spec.key);
+    let on_disk = volume.and_then(|volume| volume.snapshots.iter().find(|snapshot| snapshot.id == id));
+    let ours = on_disk.filter(|snapshot| snapshot.name == spec.name);
+    if spec.delete {
+        return match (ours, volume) {
+            (Some(snapshot), _) => merge(object, lv, snapshot, refused, facts),
+            (None, Some(volume)) if merging(object, volume) => {
+                Verdict::told(on_its_way(object, volume, facts))
+            }
+            (None, _) => Verdict::gone(),
+        };
+    }
+    if let Err(why) = check_name(object, lv, facts) {
+        return Verdict::told(unready(object, &why, facts));
+    }
+    match (on_disk, volume) {
+        (Some(_), _) if ours.is_none() => {
+            let message = format!("snapshot {id} exists and has another name: it is left alone");
+            Verdict::told(unready(object, &Refused::new(Class::Exists, message), facts))
+        }
+        (Some(snapshot), _) if snapshot.ready => Verdict::told(status(object, snapshot, seen, facts)),
+        (None, Some(volume)) if merging(object, volume) => Verdict::told(on_its_way(object, volume, facts)),
+        (None, _) if object.status.as_ref().is_some_and(was_made) => {
+            let message =
+                format!("snapshot {id} is not on the disks any more; no new one is cut in its place");
+            Verdict::told(unready(object, &Refused::new(Class::NotFound, message), facts))
+        }
+        _ => split(object, lv, refused, facts),
+    }
+}
+
+/// The object of its volume is not known. It is made again from the disks when only the object is gone, so nothing is lost
+/// by waiting.
+fn without_volume(
+    object: &MirrorSnapshot,
+    seen: &PoolSeen,
+    facts: &Facts<'_>,
+) -> Verdict<MirrorSnapshotStatus> {
+    let spec = &object.spec;
+    let is_it = |snapshot: &SnapshotInfo| {
+        let key = key::parse_snapshot_id(&snapshot.id).map(|(_, key)| key);
+        key.as_ref() == Some(&spec.key) && snapshot.name == spec.name
+    };
+    let message = format!("there is no volume {} on node {}", spec.volume, facts.node);
+    let why = Refused::new(Class::NotFound, message);
+    if !spec.delete {
+        return Verdict::told(unready(object, &why, facts));
+    }
+    if seen.volumes.values().flat_map(|volume| &volume.snapshots).any(is_it) {
+        return Verdict::told(kept(object, &why, facts));
+    }
+    Verdict::gone()
+}
+
+/// Whether the name of an object follows from what it is about.
+fn check_name(object: &MirrorSnapshot, lv: &LvName, facts: &Facts<'_>) -> Result<(), Refused> {
+    let (name, spec) = (object.name_any(), &object.spec);
+    let by_name = spec.name.as_deref().is_some_and(|csi| names::of(csi) == name);
+    if by_name || names::found_snapshot(facts.node, &spec.pool, lv, &spec.key) == name {
+        return Ok(());
+    }
+    let message =
+        format!("object {name:?} cannot be about spec.name {:?}", spec.name.as_deref().unwrap_or(""));
+    Err(Refused::new(Class::Invalid, message))
+}
+
+/// Whether its image is on its way back into the slot that it had.
+fn merging(object: &MirrorSnapshot, volume: &VolumeInfo) -> bool {
+    let slot = object.status.as_ref().and_then(|status| status.slot);
+    let is_it = |state: SlotState| matches!(state, SlotState::Merging | SlotState::Rebuilding);
+    volume.slots.iter().any(|of| Some(count(of.index)) == slot && is_it(of.state))
+}
+
+fn split(
+    object: &MirrorSnapshot,
+    lv: &LvName,
+    refused: Option<&Refused>,
+    facts: &Facts<'_>,
+) -> Verdict<MirrorSnapshotStatus> {
+    let spec = &object.spec;
+    let invalid =
+        |message: String| Verdict::told(unready(object, &Refused::new(Class::Invalid, message), facts));
+    let Some(name) = &spec.name else { return invalid("a snapshot is made only with a name".to_owned()) };
+    if key::of(name) != spec.key {
+        return invalid(format!("a snapshot named {name:?} has key {}, not {}", key::of(name), spec.key));
+    }
+    if facts.volumes.get(&spec.volume).is_some_and(|volume| volume.spec.delete) {
+        let why = Refused::new(Class::Precondition, format!("volume {} is being deleted", spec.volume));
+        return Verdict::told(unready(object, &why, facts));
+    }
+    let wanted =
+        SnapshotSpec { name: name.clone(), volume: lv.clone(), min_in_sync: spec.min_in_sync.into() };
+    Verdict::work(Work::Split(wanted)).and_told(refused.map(|why| unready(object, why, facts)))
+}
+
+fn merge(
+    object: &MirrorSnapshot,
+    lv: &LvName,
+    snapshot: &SnapshotInfo,
+    refused: Option<&Refused>,
+    facts: &Facts<'_>,
+) -> Verdict<MirrorSnapshotStatus> {
+    let consumers = consumers(object, snapshot, None, facts);
+    if !consumers.is_empty() {
+        let message =
+            format!("snapshot {} is shown by {}: delete that first", object.name_any(), consumers.join(", "));
+        let mut status = kept(object, &Refused::new(Class::Precondition, message), facts);
+        status.consumers = consumers;
+        return Verdict::told(status);
+    }
+    Verdict::work(Work::Merge { lv: lv.clone(), id: snapshot.id.clone() })
+        .and_told(refused.map(|why| kept(object, why, facts)))
+}
+
+/// MirrorVolumes that show it.
+fn consumers(
+    object: &MirrorSnapshot,
+    snapshot: &SnapshotInfo,
+    seen: Option<&PoolSeen>,
+    facts: &Facts<'_>,
+) -> Vec<String> {
+    let name = |key: &String| {
+        let view = seen.and_then(|seen| seen.views.values().find(|view| view.id == *key));
+        view::object_of(key, &object.spec.pool, view.map(|view| view.name.as_str()), facts)
+    };
+    snapshot.views.iter().map(name).collect()
+}
+
+/// The status of a snapshot that cannot be read.
+fn unready(object: &MirrorSnapshot, refused: &Refused, facts: &Facts<'_>) -> MirrorSnapshotStatus {
+    let mut status = object.status.clone().unwrap_or_default();
+    let generation = object.metadata.generation;
+    status.observed_generation = generation;
+    if status.phase != SnapshotPhase::Merging {
+        let lost = was_made(&status) || refused.is_final() || refused.class == Class::Exhausted;
+        status.phase = if lost { SnapshotPhase::Failed } else { SnapshotPhase::Pending };
+    }
+    refuse(&mut status.conditions, Type::Ready, refused, generation, facts);
+    status
+}
+
+/// The status of a snapshot that is not deleted though that was asked for.
+fn kept(object: &MirrorSnapshot, refused: &Refused, facts: &Facts<'_>) -> MirrorSnapshotStatus {
+    let mut status = object.status.clone().unwrap_or_default();
+    let generation = object.metadata.generation;
+    status.observed_generation = generation;
+    refuse(&mut status.conditions, Type::Deleted, refused, generation, facts);
+    status
+}
+
+/// The status of a snapshot whose image is being merged.
+fn on_its_way(object: &MirrorSnapshot, volume: &VolumeInfo, facts: &Facts<'_>) -> MirrorSnapshotStatus {
+    let mut status = object.status.clone().unwrap_or_default();
+    let generation = object.metadata.generation;
+    status.observed_generation = generation;
+    status.phase = SnapshotPhase::Merging;
+    status.merge_percent = Some(percent(volume));
+    status.consumers = Vec::new();
+    let merging = Judgement::no(Type::Ready, "Merging", "its image is being merged back");
+    judge(&mut status.conditions, merging, generation, facts);
+    crate::api::conditions::clear(&mut status.conditions, Type::Deleted);
+    status
+}
+
+fn status(
+    object: &MirrorSnapshot,
+    snapshot: &SnapshotInfo,
+    seen: &PoolSeen,
+    facts: &Facts<'_>,
+) -> MirrorSnapshotStatus {
+    let old = object.status.clone().unwrap_or_default();
+    let cut = snapshot.cut_unix_nanos.and_then(|nanos| {
+        let micros = i64::try_from(nanos / 1000).ok()?;
+        Timestamp::from_microsecond(micros).ok().map(MicroTime)
+    });
+    let mut status = MirrorSnapshotStatus {
+        observed_generation: object.metadata.generation,
+        phase: SnapshotPhase::Ready,
+        conditions: old.conditions,
+        slot: Some(count(snapshot.slot)),
+        cut_time: cut,
+        size: Some(snapshot.size.into()),
+        changed: Some(snapshot.changed.into()),
+        merge_percent: None,
+        consumers: consumers(object, snapshot, Some(seen), facts),
+    };
+    let ready = Judgement::yes(
+        Type::Ready,
+        "Split",
+        snapshot
+            .full_merge
+            .clone()
+            .map_or_else(String::new, |why| format!("its merge will copy the whole image: {why}")),
+    );
+    judge(&mut status.conditions, ready, object.metadata.generation, facts);
+    status
+}

@@ -1,0 +1,332 @@
+//! Mirrored volumes.
+
+use kube::ResourceExt as _;
+
+use crate::api::conditions::{self, Judgement, Type};
+use crate::api::volume::{Slot, SlotState, VolumePhase};
+use crate::api::{MirrorVolume, MirrorVolumeStatus, Percent, names};
+use crate::ids::LvName;
+use crate::node::decide::{Facts, Refused, Verdict, Work, count, judge, refuse, view};
+use crate::node::look::PoolSeen;
+use crate::report::Class;
+use crate::volume::info::{self, VolumeInfo};
+use crate::volume::key;
+use crate::volume::spec::VolumeSpec;
+
+/// What becomes of a MirrorVolume; `refused` is why the last work on it was not done.
+#[must_use]
+pub fn decide(
+    object: &MirrorVolume,
+    refused: Option<&Refused>,
+    facts: &Facts<'_>,
+) -> Verdict<MirrorVolumeStatus> {
+    match (&object.spec.lv, &object.spec.source) {
+        (Some(lv), None) => mirror(object, lv, refused, facts),
+        (None, Some(source)) => view::decide(object, &source.snapshot, refused, facts),
+        (Some(_), Some(_)) | (None, None) => {
+            let refused = Refused::new(Class::Invalid, "a volume has either an lv or a source");
+            Verdict::told(unready(object, &refused, facts))
+        }
+    }
+}
+
+/// Whether the object was ever made: then what is not on the disks is lost.
+pub(super) fn was_made(status: &MirrorVolumeStatus) -> bool {
+    status.size.is_some()
+}
+
+/// The status of a volume that cannot be used as it should be.
+pub(super) fn unready(object: &MirrorVolume, refused: &Refused, facts: &Facts<'_>) -> MirrorVolumeStatus {
+    let mut status = object.status.clone().unwrap_or_default();
+    let generation = object.metadata.generation;
+    status.observed_generation = generation;
+    if status.phase != VolumePhase::Deleting {
+        let lost = was_made(&status) || refused.is_final();
+        status.phase = if lost { VolumePhase::Failed } else { VolumePhase::Pending };
+    }
+    refuse(&mut status.conditions, Type::Ready, refused, generation, facts);
+    status
+}
+
+/// The status of a volume that is not deleted though that was asked for.
+pub(super) fn kept(object: &MirrorVolume, refused: &Refused, facts: &Facts<'_>) -> MirrorVolumeStatus {
+    let mut status = object.status.clone().unwrap_or_default();
+    let generation = object.metadata.generation;
+    status.observed_generation = generation;
+    status.phase = VolumePhase::Deleting;
+    refuse(&mut status.conditions, Type::Deleted, refused, generation, facts);
+    status
+}
+
+/// What is removed, unless it is in use; `refused` is why the last try failed.
+pub(super) fn remove(
+    object: &MirrorVolume,
+    key: LvName,
+    seen: &PoolSeen,
+    refused: Option<&Refused>,
+    facts: &Facts<'_>,
+) -> Verdict<MirrorVolumeStatus> {
+    if seen.staged.contains(&key) {
+        let message =
+            format!("volume {} is in use on node {}: unmount it first", object.name_any(), facts.node);
+        let mut status = kept(object, &Refused::new(Class::Precondition, message), facts);
+        status.staged = true;
+        return Verdict::told(status);
+    }
+    Verdict::work(Work::DeleteVolume(key)).and_told(refused.map(|refused| kept(object, refused, facts)))
+}
+
+/// Whether the name of an object follows from what it is about: only then its volume is found by it without the API
+/// server.
+pub(super) fn check_name(object: &MirrorVolume, key: &LvName, facts: &Facts<'_>) -> Result<(), Refused> {
+    let name = object.name_any();
+    let spec = &object.spec;
+    let by_name = spec.name.as_deref().is_some_and(|csi| names::of(csi) == name);
+    if !by_name && names::found_volume(facts.node, &spec.pool, key) != name {
+        let message =
+            format!("object {name:?} cannot be about spec.name {:?}", spec.name.as_deref().unwrap_or(""));
+        return Err(Refused::new(Class::Invalid, message));
+    }
+    let same = |other: &&std::sync::Arc<MirrorVolume>| {
+        other.name_any() != name
+            && other.spec.pool == spec.pool
+            && other.spec.lv == spec.lv
+            && other.spec.name == spec.name
+    };
+    match facts.volumes.values().find(same) {
+        Some(other) if !by_name => Err(Refused::new(
+            Class::Exists,
+            format!("MirrorVolume {:?} is the same volume", other.name_any()),
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn mirror(
+    object: &MirrorVolume,
+    lv: &LvName,
+    refused: Option<&Refused>,
+    facts: &Facts<'_>,
+) -> Verdict<MirrorVolumeStatus> {
+    let spec = &object.spec;
+    let seen = match facts.pool(&spec.pool) {
+        Ok(seen) => seen,
+        Err(why) if why.class == Class::InProgress => return Verdict::none(),
+        Err(why) if spec.delete => return Verdict::told(kept(object, &why, facts)),
+        Err(why) => return Verdict::told(unready(object, &why, facts)),
+    };
+    let on_disk = seen.volumes.get(lv);
+    let ours = on_disk.filter(|volume| volume.name == spec.name);
+    if spec.delete {
+        return match ours {
+            Some(_) => remove(object, lv.clone(), seen, refused, facts),
+            None => Verdict::gone(),
+        };
+    }
+    if let Err(why) = check_name(object, lv, facts) {
+        return Verdict::told(unready(object, &why, facts));
+    }
+    match (on_disk, ours) {
+        (None, _) => absent(object, lv, refused, facts),
+        (Some(other), None) => {
+            let name =
+                other.name.as_deref().map_or("by another tool".to_owned(), |name| format!("as {name:?}"));
+            let message = format!("LV {lv} in {} exists and was made {name}: it is left alone", spec.pool);
+            Verdict::told(unready(object, &Refused::new(Class::Exists, message), facts))
+        }
+        (_, Some(volume)) => present(object, volume, seen, refused, facts),
+    }
+}
+
+fn absent(
+    object: &MirrorVolume,
+    lv: &LvName,
+    refused: Option<&Refused>,
+    facts: &Facts<'_>,
+) -> Verdict<MirrorVolumeStatus> {
+    let spec = &object.spec;
+    if object.status.as_ref().is_some_and(was_made) {
+        let message = format!(
+            "LV {lv} is not in volume group {} any more: its data is gone or on other disks; no empty volume is made \
+             in its place",
+            spec.pool
+        );
+        return Verdict::told(unready(object, &Refused::new(Class::NotFound, message), facts));
+    }
+    let (Some(name), Some(images), Some(region_size)) = (&spec.name, spec.images, spec.region_size) else {
+        let why = Refused::new(Class::Invalid, "a volume is made only with name, images and regionSize");
+        return Verdict::told(unready(object, &why, facts));
+    };
+    if key::of(name) != *lv {
+        let message = format!("a volume named {name:?} is LV {}, not {lv}", key::of(name));
+        return Verdict::told(unready(object, &Refused::new(Class::Invalid, message), facts));
+    }
+    Verdict::work(Work::CreateVolume(VolumeSpec {
+        name: name.clone(),
+        size: spec.size.0,
+        limit: spec.limit.map(|limit| limit.0),
+        images: images.into(),
+        region_size: region_size.0,
+        min_recovery_rate: spec.min_recovery_rate,
+        max_recovery_rate: spec.max_recovery_rate,
+    }))
+    .and_told(refused.map(|why| unready(object, why, facts)))
+}
+
+/// In which way the disks do not fit what the object says.
+fn misfit(object: &MirrorVolume, volume: &VolumeInfo) -> Option<Refused> {
+    let spec = &object.spec;
+    let images = count(volume.slots.len());
+    let differs = |what: String| Refused::new(Class::Exists, format!("volume {} has {what}", volume.id));
+    if let Some(wanted) = spec.images.filter(|wanted| *wanted != images) {
+        return Some(differs(format!("{images} images, not {wanted}")));
+    }
+    if let Some(wanted) = spec.region_size.filter(|wanted| wanted.0 != volume.region_size) {
+        return Some(differs(format!("regions of {}, not {}", volume.region_size, wanted.0)));
+    }
+    None
+}
+
+fn present(
+    object: &MirrorVolume,
+    volume: &VolumeInfo,
+    seen: &PoolSeen,
+    refused: Option<&Refused>,
+    facts: &Facts<'_>,
+) -> Verdict<MirrorVolumeStatus> {
+    let spec = &object.spec;
+    if volume.creating {
+        return absent(object, &volume.id, refused, facts);
+    }
+    let misfit = misfit(object, volume);
+    let fits = misfit.is_none();
+    let grows = fits && spec.size.0 > volume.size;
+    let work = if volume.device.is_none() {
+        Some(Work::Activate(volume.id.clone()))
+    } else if grows {
+        let limit = spec.limit.map(|limit| limit.0);
+        Some(Work::Expand { lv: volume.id.clone(), size: spec.size.0, limit })
+    } else {
+        None
+    };
+    let mut status = status(object, volume, seen, facts);
+    let generation = object.metadata.generation;
+    let conditions = &mut status.conditions;
+    match misfit.as_ref().or(refused.filter(|_| volume.device.is_none())) {
+        Some(why) => {
+            refuse(conditions, Type::Ready, why, generation, facts);
+            status.phase = VolumePhase::Failed;
+        }
+        None if volume.device.is_none() => {
+            let inactive = Judgement::no(Type::Ready, "Inactive", "it is being activated");
+            judge(conditions, inactive, generation, facts);
+            status.phase = VolumePhase::Pending;
+        }
+        None => judge(conditions, Judgement::yes(Type::Ready, "Active", ""), generation, facts),
+    }
+    match refused.filter(|_| grows && volume.device.is_some()) {
+        Some(why) => refuse(conditions, Type::Resized, why, generation, facts),
+        None if !grows => {
+            conditions::clear(conditions, Type::Resized);
+        }
+        None => {}
+    }
+    Verdict { status: Some(status), work, gone: false }
+}
+
+/// What is seen of a volume, but for whether it is ready and grown.
+fn status(
+    object: &MirrorVolume,
+    volume: &VolumeInfo,
+    seen: &PoolSeen,
+    facts: &Facts<'_>,
+) -> MirrorVolumeStatus {
+    let old = object.status.clone().unwrap_or_default();
+    let generation = object.metadata.generation;
+    let slots: Vec<Slot> = volume.slots.iter().map(|slot| slot_status(object, slot, volume, facts)).collect();
+    let number = |state| count(slots.iter().filter(|slot| slot.state == state).count());
+    let mut status = MirrorVolumeStatus {
+        observed_generation: generation,
+        phase: VolumePhase::Ready,
+        conditions: old.conditions,
+        size: Some(volume.size.into()),
+        device: volume.device.clone(),
+        in_sync: Some(number(SlotState::InSync)),
+        split: Some(number(SlotState::Split)),
+        sync: Some(Percent::new(percent(volume))),
+        staged: seen.staged.contains(&volume.id),
+        problems: volume.problems.clone(),
+        slots,
+    };
+    let lost =
+        lost(&status.slots, conditions::find(&status.conditions, Type::Degraded).map(|c| c.status == "True"));
+    let degraded = if lost.is_empty() {
+        Judgement::no(Type::Degraded, "Whole", "")
+    } else {
+        status.phase = VolumePhase::Degraded;
+        Judgement::yes(Type::Degraded, "ImagesLost", lost.join("; "))
+    };
+    judge(&mut status.conditions, degraded, generation, facts);
+    status
+}
+
+/// Which images do not count as redundancy. One that is copied up counts as lost until it is equal, if it was lost
+/// before; one that returns from a split was none.
+fn lost(slots: &[Slot], was_degraded: Option<bool>) -> Vec<String> {
+    let lost = |slot: &Slot| match slot.state {
+        SlotState::Failed => Some(format!("image {} on {} has failed", slot.index, slot.device)),
+        SlotState::Missing => Some(format!("image {} is missing ({})", slot.index, slot.device)),
+        SlotState::Rebuilding if was_degraded.unwrap_or(true) => {
+            Some(format!("image {} on {} is being rebuilt", slot.index, slot.device))
+        }
+        SlotState::Rebuilding
+        | SlotState::InSync
+        | SlotState::Split
+        | SlotState::Merging
+        | SlotState::Inactive => None,
+    };
+    slots.iter().filter_map(lost).collect()
+}
+
+fn slot_status(object: &MirrorVolume, slot: &info::SlotInfo, volume: &VolumeInfo, facts: &Facts<'_>) -> Slot {
+    let state = SlotState::from(slot.state);
+    let moving = matches!(state, SlotState::Merging | SlotState::Rebuilding);
+    let error = match state {
+        SlotState::Failed => Some("the kernel has given it up after an error".to_owned()),
+        SlotState::Missing => Some("its disk is not there".to_owned()),
+        SlotState::InSync
+        | SlotState::Split
+        | SlotState::Merging
+        | SlotState::Rebuilding
+        | SlotState::Inactive => None,
+    };
+    let snapshot = slot.snapshot.as_deref().map(|id| snapshot_name(object, id, volume, facts));
+    Slot {
+        index: count(slot.index),
+        state,
+        device: slot.device.clone(),
+        write_mostly: slot.write_mostly,
+        snapshot,
+        percent: moving.then(|| percent(volume)),
+        error,
+    }
+}
+
+/// The MirrorSnapshot of a snapshot on the disks: the one that there is, or the one that an import will make.
+fn snapshot_name(object: &MirrorVolume, id: &str, volume: &VolumeInfo, facts: &Facts<'_>) -> String {
+    let key = key::parse_snapshot_id(id).map(|(_, key)| key);
+    let is_it = |snapshot: &&std::sync::Arc<crate::api::MirrorSnapshot>| {
+        snapshot.spec.volume == object.name_any() && Some(&snapshot.spec.key) == key.as_ref()
+    };
+    if let Some(found) = facts.snapshots.values().find(is_it) {
+        return found.name_any();
+    }
+    let name =
+        volume.snapshots.iter().find(|snapshot| snapshot.id == id).and_then(|info| info.name.as_deref());
+    name.map_or_else(|| id.to_owned(), names::of)
+}
+
+/// How far attached images are equal, rounded down.
+pub(super) fn percent(volume: &VolumeInfo) -> u8 {
+    (0..=100).rev().find(|percent| f64::from(*percent) <= volume.sync_percent).unwrap_or(0)
+}

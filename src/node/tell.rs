@@ -1,0 +1,245 @@
+//! Pure: what is worth an Event when a status changes.
+//!
+//! An event is told once what it tells of is in the status: so each is told once, and none of what a restart has missed
+//! is lost. It is shown on the object that a user looks at.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::runtime::events::{Event, EventType};
+use kube::{Resource, ResourceExt as _};
+
+use crate::api::conditions::{self, Type};
+use crate::api::snapshot::SnapshotPhase;
+use crate::api::volume::SlotState;
+use crate::api::{
+    MirrorPool, MirrorPoolStatus, MirrorSnapshot, MirrorSnapshotStatus, MirrorVolume, MirrorVolumeStatus,
+    Reference,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+/// An event, and what it is about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Note {
+    /// It is a warning.
+    pub warning: bool,
+    /// What happened, for programs.
+    pub reason: &'static str,
+    /// What was being done.
+    pub action: &'static str,
+    /// What happened, for people.
+    pub message: String,
+    /// The object that a user looks at.
+    pub about: ObjectReference,
+    /// Another object that it touches.
+    pub related: Option<ObjectReference>,
+}
+
+/// Longest message that the API server takes.
+const MESSAGE_MAX: usize = 1024;
+
+impl Note {
+    /// As it is published.
+    #[must_use]
+    pub fn event(&self) -> Event {
+        let mut message = self.message.clone();
+        while message.len() > MESSAGE_MAX {
+            message.pop();
+        }
+        Event {
+            type_: if self.warning { EventType::Warning } else { EventType::Normal },
+            reason: self.reason.to_owned(),
+            note: Some(message),
+            action: self.action.to_owned(),
+            secondary: self.related.clone(),
+        }
+    }
+}
+
+/// The uid at the end of a CSI name such as `pvc-0b5c92f0-…`: what lets `kubectl describe` find the event.
+fn uid(name: Option<&str>, prefix: &str) -> Option<String> {
+    let uid = name?.strip_prefix(prefix)?;
+    let digits = uid.bytes().filter(u8::is_ascii_hexdigit).count();
+    (uid.len() == 36 && digits == 32 && uid.matches('-').count() == 4).then(|| uid.to_owned())
+}
+
+fn reference(to: &Reference, api_version: &str, kind: &str, uid: Option<String>) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(api_version.to_owned()),
+        kind: Some(kind.to_owned()),
+        namespace: Some(to.namespace.clone()),
+        name: Some(to.name.clone()),
+        uid,
+        ..ObjectReference::default()
+    }
+}
+
+/// What a user looks at for a volume: its claim, or itself.
+#[must_use]
+pub fn of_volume(object: &MirrorVolume) -> ObjectReference {
+    let claim =
+        |claim| reference(claim, "v1", "PersistentVolumeClaim", uid(object.spec.name.as_deref(), "pvc-"));
+    object.spec.claim.as_ref().map_or_else(|| object.object_ref(&()), claim)
+}
+
+/// What a user looks at for a snapshot: the VolumeSnapshot, or itself.
+#[must_use]
+pub fn of_snapshot(object: &MirrorSnapshot) -> ObjectReference {
+    let name = object.spec.name.as_deref();
+    let of = |to| reference(to, "snapshot.storage.k8s.io/v1", "VolumeSnapshot", uid(name, "snapshot-"));
+    object.spec.volume_snapshot.as_ref().map_or_else(|| object.object_ref(&()), of)
+}
+
+/// The message of a judgement that it is not so, if it is new.
+fn newly_refused<'a>(of: Type, old: &[Condition], new: &'a [Condition]) -> Option<&'a str> {
+    let (_, message) = conditions::refusal(new, of, None)?;
+    let same = conditions::refusal(old, of, None).is_some_and(|(_, known)| known == message);
+    (!same).then_some(message)
+}
+
+/// What happened to a volume.
+#[must_use]
+pub fn volume(object: &MirrorVolume, new: &MirrorVolumeStatus) -> Vec<Note> {
+    let old = object.status.clone().unwrap_or_default();
+    let mut notes = Vec::new();
+    let mut note = |warning, reason, action, message: String| {
+        let (about, related) =
+            (of_volume(object), object.spec.claim.is_some().then(|| object.object_ref(&())));
+        notes.push(Note { warning, reason, action, message, about, related });
+    };
+    if let Some(why) = newly_refused(Type::Ready, &old.conditions, &new.conditions) {
+        note(true, "VolumeRefused", "Provision", why.to_owned());
+    }
+    if let Some(why) = newly_refused(Type::Resized, &old.conditions, &new.conditions) {
+        note(true, "ExpansionRefused", "Expand", why.to_owned());
+    }
+    for slot in &new.slots {
+        let was = old.slots.iter().find(|was| was.index == slot.index).map(|was| was.state);
+        let (index, device) = (slot.index, &slot.device);
+        match slot.state {
+            SlotState::Failed if was != Some(SlotState::Failed) => {
+                let message =
+                    format!("image {index} on {device} has failed: the volume goes on with the others");
+                note(true, "ImageFailed", "Monitor", message);
+            }
+            SlotState::Missing if was != Some(SlotState::Missing) => {
+                note(
+                    true,
+                    "ImageMissing",
+                    "Monitor",
+                    format!("image {index} is missing: {device} is not there"),
+                );
+            }
+            SlotState::Failed
+            | SlotState::Missing
+            | SlotState::InSync
+            | SlotState::Split
+            | SlotState::Merging
+            | SlotState::Rebuilding
+            | SlotState::Inactive => {}
+        }
+    }
+    let degraded = |conditions: &[Condition]| conditions::is_true(conditions, Type::Degraded);
+    match (degraded(&old.conditions), degraded(&new.conditions)) {
+        (false, true) => {
+            let why =
+                conditions::find(&new.conditions, Type::Degraded).map_or("", |condition| &condition.message);
+            note(
+                true,
+                "RedundancyLost",
+                "Monitor",
+                format!("the volume has less redundancy than it should: {why}"),
+            );
+        }
+        (true, false) => {
+            note(
+                false,
+                "RedundancyRestored",
+                "Monitor",
+                "all images are equal again, or split off".to_owned(),
+            );
+        }
+        (true, true) | (false, false) => {}
+    }
+    notes
+}
+
+/// What happened to a snapshot; `split` when its image was split off just now, and not found so.
+#[must_use]
+pub fn snapshot(
+    object: &MirrorSnapshot,
+    volume: Option<&MirrorVolume>,
+    new: &MirrorSnapshotStatus,
+    split: bool,
+) -> Vec<Note> {
+    let old = object.status.clone().unwrap_or_default();
+    let slot = new.slot.map_or_else(String::new, |slot| slot.to_string());
+    let mut notes = Vec::new();
+    let mut note = |warning, reason, action, message: String, about: ObjectReference| {
+        let related = Some(object.object_ref(&())).filter(|own| *own != about);
+        notes.push(Note { warning, reason, action, message, about, related });
+    };
+    if split && new.phase == SnapshotPhase::Ready && old.phase != SnapshotPhase::Ready {
+        let message =
+            format!("image {slot} of volume {} was split off; nothing was copied", object.spec.volume);
+        note(false, "SnapshotSplit", "Split", message, of_snapshot(object));
+    }
+    if let Some(why) = newly_refused(Type::Ready, &old.conditions, &new.conditions) {
+        note(true, "SnapshotRefused", "Split", why.to_owned(), of_snapshot(object));
+    }
+    if new.phase == SnapshotPhase::Merging && old.phase != SnapshotPhase::Merging {
+        let message = format!("image {slot} is merged back; the volume goes on meanwhile");
+        let about = volume.map_or_else(|| of_snapshot(object), of_volume);
+        note(false, "MergeStarted", "Merge", message, about);
+    }
+    notes
+}
+
+/// A snapshot's image is merged.
+#[must_use]
+pub fn merged(object: &MirrorSnapshot, volume: Option<&MirrorVolume>) -> Vec<Note> {
+    let Some(slot) = object.status.as_ref().and_then(|status| status.slot) else { return Vec::new() };
+    vec![Note {
+        warning: false,
+        reason: "MergeCompleted",
+        action: "Merge",
+        message: format!("image {slot} of volume {} is merged back", object.spec.volume),
+        about: volume.map_or_else(|| of_snapshot(object), of_volume),
+        related: Some(object.object_ref(&())),
+    }]
+}
+
+/// What happened to a pool.
+#[must_use]
+pub fn pool(object: &MirrorPool, new: &MirrorPoolStatus) -> Vec<Note> {
+    let old = object.status.clone().unwrap_or_default();
+    let note = |warning, reason, message: &str| Note {
+        warning,
+        reason,
+        action: "Configure",
+        message: message.to_owned(),
+        about: object.object_ref(&()),
+        related: None,
+    };
+    let refused =
+        |of| newly_refused(of, &old.conditions, &new.conditions).map(|why| note(true, "PoolRefused", why));
+    let mut notes: Vec<Note> = refused(Type::Ready).into_iter().chain(refused(Type::Resized)).collect();
+    let missing = |status: &MirrorPoolStatus| status.missing_disks > 0;
+    if missing(new) && !missing(&old) {
+        let disks = new.disks.iter().filter(|disk| disk.missing).map(|disk| disk.device.as_str());
+        let message = format!("disks are missing: {}", disks.collect::<Vec<_>>().join(", "));
+        notes.push(note(true, "DiskMissing", &message));
+    }
+    notes
+}
+
+/// An object was made for what was found on the disks.
+#[must_use]
+pub fn imported<K: Resource<DynamicType = ()>>(object: &K, reason: &'static str) -> Vec<Note> {
+    vec![Note {
+        warning: false,
+        reason,
+        action: "Import",
+        message: format!("{} was found on the disks of its node", object.name_any()),
+        about: object.object_ref(&()),
+        related: None,
+    }]
+}

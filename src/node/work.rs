@@ -1,0 +1,55 @@
+//! Does one piece of work on the disks, and looks at what it changed. No decisions here.
+
+use crate::csi::backend::{Error, Result};
+use crate::csi::node::mounts::Mounts;
+use crate::engine::Engine;
+use crate::host::Host;
+use crate::node::decide::Work;
+use crate::node::look::{Focus, Glance, glance};
+use crate::pool::Pool;
+use crate::report::Class;
+
+/// Does it.
+///
+/// # Errors
+/// The engine's, or that what is to be removed is mounted.
+pub async fn run<H: Host + 'static, M: Mounts>(pool: &Pool<H, M>, work: Work) -> Result<()> {
+    match work {
+        Work::OpenPool(_) | Work::ClosePool(_) => {
+            Err(Error::new(Class::Internal, "a pool is not opened or closed by its own engine"))
+        }
+        Work::CreateVolume(spec) => pool.change(move |engine| engine.create_volume(&spec)).await.map(drop),
+        Work::CreateView { name, snapshot } => {
+            pool.change(move |engine| engine.create_view(&name, &snapshot)).await.map(drop)
+        }
+        Work::Expand { lv, size, limit } => {
+            pool.change(move |engine| engine.expand_volume(&lv, size, limit)).await.map(drop)
+        }
+        Work::Activate(lv) => pool.change(move |engine| engine.activate(&lv)).await,
+        Work::DeleteVolume(lv) => pool.delete_volume(lv.as_str()).await,
+        Work::Split(spec) => pool.change(move |engine| engine.create_snapshot(&spec)).await.map(drop),
+        Work::Merge { id, .. } => pool.change(move |engine| engine.delete_snapshot(&id)).await,
+    }
+}
+
+/// How what it was about is seen now; `None` when that could not be read.
+pub async fn seen<H: Host + 'static, M: Mounts>(pool: &Pool<H, M>, work: &Work) -> Option<Glance> {
+    let focus = work.lv().map_or_else(Focus::all, Focus::volume);
+    pool.run(move |engine: &Engine<H>| glance(engine, &focus)).await.ok()
+}
+
+/// What it is called in metrics and logs.
+#[must_use]
+pub fn name(work: &Work) -> &'static str {
+    match work {
+        Work::OpenPool(_) => "open pool",
+        Work::ClosePool(_) => "close pool",
+        Work::CreateVolume(_) => "create volume",
+        Work::CreateView { .. } => "create view",
+        Work::Expand { .. } => "expand volume",
+        Work::Activate(_) => "activate volume",
+        Work::DeleteVolume(_) => "delete volume",
+        Work::Split(_) => "split",
+        Work::Merge { .. } => "merge",
+    }
+}

@@ -1,0 +1,154 @@
+//! The ports of the CSI services over one pool.
+
+use std::sync::Arc;
+
+use crate::csi::backend::{
+    Backend, Capacity, CapacityWish, Deadline, Devices, Error, Kind, KnownVolume, OpenVolume, Result,
+    Snapshot, SnapshotWish, ViewWish, Volume, VolumeWish,
+};
+use crate::csi::node::mounts::Mounts;
+use crate::host::Host;
+use crate::ids::VgName;
+use crate::pool::{self, Found, Pool};
+use crate::units::Bytes;
+use crate::volume::info::{SnapshotInfo, ViewInfo, VolumeInfo};
+use crate::volume::spec::SnapshotSpec;
+
+/// One pool on one node.
+pub struct OnePool<H, M> {
+    node: String,
+    pool: Arc<Pool<H, M>>,
+}
+
+impl<H: Host + 'static, M: Mounts> OnePool<H, M> {
+    /// A pool, on the node of this name.
+    #[must_use]
+    pub fn new(node: String, pool: Arc<Pool<H, M>>) -> Self {
+        Self { node, pool }
+    }
+
+    fn mirror(&self, volume: VolumeInfo) -> Volume {
+        Volume {
+            id: volume.id.into(),
+            node: self.node.clone(),
+            size: volume.size,
+            kind: Kind::Mirror { images: volume.slots.len() },
+        }
+    }
+
+    fn view(&self, view: ViewInfo) -> Volume {
+        let kind = Kind::View { snapshot: view.snapshot };
+        Volume { id: view.id, node: self.node.clone(), size: view.size, kind }
+    }
+
+    fn snapshot(&self, snapshot: SnapshotInfo) -> Snapshot {
+        Snapshot {
+            id: snapshot.id,
+            volume: snapshot.volume.into(),
+            node: self.node.clone(),
+            size: snapshot.size,
+            cut_unix_nanos: snapshot.cut_unix_nanos,
+            ready: snapshot.ready,
+        }
+    }
+
+    fn check_pool(&self, pool: Option<&VgName>) -> Result<()> {
+        let own = self.pool.engine().pool();
+        match pool {
+            Some(pool) if pool != own => {
+                Err(Error::invalid(format!("pool {pool} is not served here, only {own} is")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<H: Host + 'static, M: Mounts> Backend for OnePool<H, M> {
+    async fn create_volume(&self, wish: &VolumeWish, _: Deadline) -> Result<Volume> {
+        self.check_pool(wish.pool.as_ref())?;
+        wish.nodes.check(&self.node)?;
+        let spec = wish.spec.clone();
+        let volume = self.pool.change(move |engine| engine.create_volume(&spec)).await?;
+        Ok(self.mirror(volume))
+    }
+
+    async fn create_view(&self, wish: &ViewWish, _: Deadline) -> Result<Volume> {
+        self.check_pool(wish.pool.as_ref())?;
+        wish.nodes.check(&self.node)?;
+        let (name, snapshot) = (wish.name.clone(), wish.snapshot.clone());
+        let view = self.pool.change(move |engine| engine.create_view(&name, &snapshot)).await?;
+        Ok(self.view(view))
+    }
+
+    async fn delete_volume(&self, id: &str, _: Deadline) -> Result<()> {
+        self.pool.delete_volume(id).await
+    }
+
+    async fn get_volume(&self, id: &str) -> Result<Option<Volume>> {
+        Ok(self.pool.find(id).await?.map(|found| match found {
+            Found::Mirror(volume) => self.mirror(volume),
+            Found::View(view) => self.view(view),
+        }))
+    }
+
+    async fn list_volumes(&self) -> Result<Vec<Volume>> {
+        let (mirrors, views) = self.pool.run(|engine| Ok((engine.volumes()?, engine.views()?))).await?;
+        let mirrors = mirrors.into_iter().map(|volume| self.mirror(volume));
+        Ok(mirrors.chain(views.into_iter().map(|view| self.view(view))).collect())
+    }
+
+    async fn expand_volume(&self, id: &str, min: Bytes, limit: Option<Bytes>, _: Deadline) -> Result<Bytes> {
+        let id = pool::lv(id)?;
+        self.pool.change(move |engine| engine.expand_volume(&id, min, limit)).await
+    }
+
+    async fn create_snapshot(&self, wish: &SnapshotWish, _: Deadline) -> Result<Snapshot> {
+        wish.nodes.check(&self.node)?;
+        let spec = SnapshotSpec {
+            name: wish.name.clone(),
+            volume: pool::lv(&wish.volume)?,
+            min_in_sync: wish.min_in_sync,
+        };
+        let snapshot = self.pool.change(move |engine| engine.create_snapshot(&spec)).await?;
+        Ok(self.snapshot(snapshot))
+    }
+
+    async fn delete_snapshot(&self, id: &str, _: Deadline) -> Result<()> {
+        let id = id.to_owned();
+        self.pool.change(move |engine| engine.delete_snapshot(&id)).await
+    }
+
+    async fn get_snapshot(&self, id: &str) -> Result<Option<Snapshot>> {
+        Ok(self.list_snapshots().await?.into_iter().find(|snapshot| snapshot.id == id))
+    }
+
+    async fn list_snapshots(&self) -> Result<Vec<Snapshot>> {
+        let snapshots = self.pool.run(|engine| engine.snapshots()).await?;
+        Ok(snapshots.into_iter().map(|snapshot| self.snapshot(snapshot)).collect())
+    }
+
+    async fn capacity(&self, wish: &CapacityWish) -> Result<Capacity> {
+        let elsewhere = wish.node.as_ref().is_some_and(|node| *node != self.node)
+            || wish.pool.as_ref().is_some_and(|pool| pool != self.pool.engine().pool());
+        if elsewhere {
+            return Ok(Capacity { available: Bytes::ZERO, largest: Bytes::ZERO });
+        }
+        let images = wish.images;
+        let capacity = self.pool.run(move |engine| engine.capacity(images)).await?;
+        Ok(Capacity { available: capacity.available, largest: capacity.largest })
+    }
+}
+
+impl<H: Host + 'static, M: Mounts> Devices for OnePool<H, M> {
+    async fn find(&self, id: &str) -> Result<Option<KnownVolume>> {
+        Ok(self.pool.find(id).await?.map(|found| found.known()))
+    }
+
+    async fn open(&self, id: &str) -> Result<OpenVolume> {
+        self.pool.open(id).await
+    }
+
+    async fn note_format(&self, id: &str, under_way: bool) -> Result<()> {
+        self.pool.note_format(id, under_way).await
+    }
+}

@@ -1,0 +1,148 @@
+//! Changes of a volume's metadata, as pure functions from one volume group to the next.
+//!
+//! Every edit holds all its marks in one commit, so that a crash leaves all of them or none.
+
+use crate::ids::LvName;
+use crate::lvm2::edit::{self, EditError};
+use crate::lvm2::model::VolumeGroup;
+use crate::volume::seen::Seen;
+use crate::volume::step::Edit;
+use crate::volume::tags::{self, ImageTags, VolumeTags};
+
+/// The flag of an LV that LVM2 does not activate unless it is told to ignore it.
+pub const ACTIVATION_SKIP: &str = "ACTIVATION_SKIP";
+/// The flag of an LV that a host's boot leaves alone: an activation that nobody watches could lose marks.
+pub const NO_AUTOACTIVATE: &str = "NOAUTOACTIVATE";
+
+/// The volume group after `edit` of the volume `seen`.
+///
+/// # Errors
+/// The metadata does not hold what the edit needs; nothing is half done.
+pub fn apply(vg: &VolumeGroup, seen: &Seen, edit: &Edit) -> Result<VolumeGroup, EditError> {
+    let lv = &seen.lv.name;
+    match edit {
+        Edit::Created => {
+            let mut vg = vg.clone();
+            if let Some(top) = vg.lv_mut(lv) {
+                top.flags.retain(|flag| flag != ACTIVATION_SKIP);
+            }
+            Ok(with_volume_tags(&vg, seen, |tags| tags.creating = false))
+        }
+        Edit::Split { slot, name, cut } => {
+            let vg = edit::mark_split(vg, lv, *slot)?;
+            let vg = with_image_tags(&vg, seen, *slot, |tags| {
+                *tags = ImageTags { snapshot: Some(name.clone()), cut: Some(*cut), ..ImageTags::default() };
+            });
+            Ok(with_volume_tags(&vg, seen, |tags| tags.pending = true))
+        }
+        Edit::Pinned { slot, events } => {
+            let vg = with_image_tags(vg, seen, *slot, |tags| tags.events = Some(*events));
+            Ok(with_volume_tags(&vg, seen, |tags| tags.pending = false))
+        }
+        Edit::Unsplit { slot } => {
+            let vg = edit::mark_merged(vg, lv, *slot)?;
+            let vg = with_image_tags(&vg, seen, *slot, |tags| *tags = ImageTags::default());
+            Ok(with_volume_tags(&vg, seen, |tags| tags.pending = false))
+        }
+        Edit::Merge { slot, rebuild } => {
+            let vg = attach(vg, seen, *slot, *rebuild)?;
+            Ok(with_volume_tags(&vg, seen, |tags| tags.pending = true))
+        }
+        Edit::Rebuild { slots } => slots.iter().try_fold(vg.clone(), |vg, slot| rebuild(&vg, seen, *slot)),
+        Edit::FullMerge { slots, why } => Ok(slots.iter().fold(vg.clone(), |vg, slot| {
+            with_image_tags(&vg, seen, *slot, |tags| tags.full = Some(why.clone()))
+        })),
+        Edit::RollBack { key } => Ok(with_volume_tags(vg, seen, |tags| tags.rollback = Some(key.clone()))),
+        Edit::RolledBack => Ok(with_volume_tags(vg, seen, |tags| tags.rollback = None)),
+        Edit::Pending => Ok(with_volume_tags(vg, seen, |tags| tags.pending = true)),
+        Edit::SwapPinned => Ok(with_volume_tags(vg, seen, |tags| tags.pending = false)),
+        Edit::Merged { slot } => {
+            let vg = edit::set_rebuild(vg, lv, *slot, false)?;
+            Ok(with_image_tags(&vg, seen, *slot, |tags| *tags = ImageTags::default()))
+        }
+        Edit::SwapLost { source } => swap_lost(vg, seen, *source),
+    }
+}
+
+/// Nothing on disk says which writes the kernel had begun to mark when the power went: a split of ours that was not
+/// pinned has failed and goes back in full, every other split may only be merged in full, and every attached image
+/// but one is copied up in full.
+fn swap_lost(vg: &VolumeGroup, seen: &Seen, source: usize) -> Result<VolumeGroup, EditError> {
+    let mut vg = vg.clone();
+    for (slot, of) in seen.slots.iter().enumerate().filter(|(slot, _)| *slot != source) {
+        vg = if of.is_split() && !of.is_unpinned() {
+            with_image_tags(&vg, seen, slot, |tags| {
+                tags.full = Some("power was lost during a table swap".into())
+            })
+        } else if of.is_split() {
+            attach(&vg, seen, slot, true)?
+        } else {
+            rebuild(&vg, seen, slot)?
+        };
+    }
+    Ok(with_volume_tags(&vg, seen, |tags| tags.pending = false))
+}
+
+fn attach(vg: &VolumeGroup, seen: &Seen, slot: usize, full: bool) -> Result<VolumeGroup, EditError> {
+    let vg = edit::mark_merged(vg, &seen.lv.name, slot)?;
+    let vg = if full { require_full_copy(&vg, seen, slot)? } else { vg };
+    Ok(with_image_tags(&vg, seen, slot, |tags| {
+        *tags = ImageTags { merging: true, events: tags.events, ..ImageTags::default() };
+    }))
+}
+
+fn rebuild(vg: &VolumeGroup, seen: &Seen, slot: usize) -> Result<VolumeGroup, EditError> {
+    let vg = require_full_copy(vg, seen, slot)?;
+    Ok(with_image_tags(&vg, seen, slot, |tags| *tags = ImageTags { merging: true, ..ImageTags::default() }))
+}
+
+/// Marks an image for a full copy, and with it every other split: the kernel begins a full copy by writing a bitmap without
+/// bits before it reads the one on disk (`raid_preresume`, `rs_update_sbs`; seen on 6.1 and 7.2). Both in one commit, since any tool
+/// that starts the array from this metadata asks the kernel for that copy.
+fn require_full_copy(vg: &VolumeGroup, seen: &Seen, slot: usize) -> Result<VolumeGroup, EditError> {
+    let vg = edit::set_rebuild(vg, &seen.lv.name, slot, true)?;
+    let others = (0..seen.slots.len()).filter(|other| *other != slot);
+    Ok(others.fold(vg, |vg, other| {
+        let tracked = vg.lv(&seen.slots[other].image.name).is_some_and(|image| image.is_tracked_image());
+        if !tracked {
+            return vg;
+        }
+        with_image_tags(&vg, seen, other, |tags| {
+            tags.full.get_or_insert_with(|| format!("image {slot} was copied in full meanwhile"));
+        })
+    }))
+}
+
+/// Replaces our tags of the top LV; those of others stay.
+pub(crate) fn with_volume_tags(
+    vg: &VolumeGroup,
+    seen: &Seen,
+    change: impl FnOnce(&mut VolumeTags),
+) -> VolumeGroup {
+    let mut vg = vg.clone();
+    if let Some(lv) = vg.lv_mut(&seen.lv.name) {
+        let mut ours = VolumeTags::of(lv);
+        change(&mut ours);
+        lv.tags.retain(|tag| !tags::is_ours(tag));
+        lv.tags.extend(ours.render());
+    }
+    vg
+}
+
+/// Replaces our tags of an image; those of others stay.
+pub(crate) fn with_image_tags(
+    vg: &VolumeGroup,
+    seen: &Seen,
+    slot: usize,
+    change: impl FnOnce(&mut ImageTags),
+) -> VolumeGroup {
+    let name: &LvName = &seen.slots[slot].image.name;
+    let mut vg = vg.clone();
+    if let Some(lv) = vg.lv_mut(name) {
+        let mut ours = ImageTags::of(lv);
+        change(&mut ours);
+        lv.tags.retain(|tag| !tags::is_ours(tag));
+        lv.tags.extend(ours.render());
+    }
+    vg
+}

@@ -1,0 +1,159 @@
+//! What is observed of one volume: its metadata, its devices in the kernel and, when asked for, what its rmeta
+//! devices say on disk.
+
+use crate::host::{DmInfo, TargetLine};
+use crate::ids::LvName;
+use crate::lvm2::model::{LogicalVolume, Raid1};
+use crate::raid::{LegMeta, RaidStatus, RaidTable};
+use crate::units::Sectors;
+use crate::volume::key;
+use crate::volume::tags::{ImageTags, VolumeTags};
+
+/// A volume as it was seen.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Its top LV.
+    pub lv: LogicalVolume,
+    /// The top LV's raid1 segment.
+    pub raid: Raid1,
+    /// The top LV's tags.
+    pub tags: VolumeTags,
+    /// Its length by the metadata.
+    pub len: Sectors,
+    /// Its slots, in order.
+    pub slots: Vec<SlotSeen>,
+    /// The array in the kernel.
+    pub top: Option<TopSeen>,
+    /// The array was started by this program since the machine started, or has been compared since.
+    pub started_by_us: bool,
+    /// What the rmeta of each slot says on disk; `None` until read, and inside for a disk that is not there.
+    pub metas: Option<Vec<Option<LegMeta>>>,
+}
+
+/// One slot as it was seen.
+#[derive(Clone, Debug)]
+pub struct SlotSeen {
+    /// Its image LV.
+    pub image: LogicalVolume,
+    /// Its metadata LV.
+    pub meta: LogicalVolume,
+    /// The image's tags.
+    pub tags: ImageTags,
+    /// All its disks are there.
+    pub present: bool,
+    /// Its disk seeks.
+    pub rotational: bool,
+    /// Its disk's node.
+    pub device: String,
+    /// The image's device in the kernel.
+    pub image_dev: Option<LegDev>,
+    /// The metadata's device in the kernel.
+    pub meta_dev: Option<LegDev>,
+}
+
+/// The linear device of an image or of its metadata.
+#[derive(Clone, Debug)]
+pub struct LegDev {
+    /// What the kernel says of it.
+    pub info: DmInfo,
+    /// The table it runs.
+    pub table: Vec<TargetLine>,
+    /// The table the metadata asks for.
+    pub wanted: Vec<TargetLine>,
+    /// Its uuid is that of the other kind of LV, hidden or visible; the uuid of a device cannot be changed.
+    pub other_uuid: bool,
+}
+
+/// The array's device.
+#[derive(Clone, Debug)]
+pub struct TopSeen {
+    /// What the kernel says of it.
+    pub info: DmInfo,
+    /// The raid table it runs; `None` when it runs none.
+    pub table: Option<RaidTable>,
+    /// Its status; `None` when it runs no table.
+    pub status: Option<RaidStatus>,
+}
+
+impl LegDev {
+    /// It is shorter than the metadata asks for.
+    #[must_use]
+    pub fn is_outgrown(&self) -> bool {
+        let len = |table: &[TargetLine]| table.iter().map(|line| line.len).sum::<Sectors>();
+        len(&self.table) < len(&self.wanted)
+    }
+}
+
+impl SlotSeen {
+    /// The metadata says that this image is split off.
+    #[must_use]
+    pub fn is_split(&self) -> bool {
+        self.image.is_tracked_image()
+    }
+
+    /// It was split off by us, and that was not yet seen to be pinned on disk.
+    #[must_use]
+    pub fn is_unpinned(&self) -> bool {
+        self.is_split() && self.tags.snapshot.is_some() && self.tags.events.is_none()
+    }
+
+    /// The metadata says that it takes part in the array, if its disk is there.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        !self.is_split() && self.present
+    }
+
+    /// It must be copied up in full the next time a table attaches it.
+    #[must_use]
+    pub fn is_rebuild(&self) -> bool {
+        self.image.has("REBUILD")
+    }
+
+    /// LVM2 marks images that reads should avoid.
+    #[must_use]
+    pub fn is_write_mostly(&self) -> bool {
+        self.image.has("WRITEMOSTLY")
+    }
+}
+
+impl Seen {
+    /// The key of the snapshot in a slot: from its name, or from the slot when another tool split it.
+    #[must_use]
+    pub fn snapshot_key(&self, slot: usize) -> Option<LvName> {
+        let seen = &self.slots[slot];
+        if !seen.is_split() {
+            return None;
+        }
+        Some(seen.tags.snapshot.as_deref().map_or_else(|| key::foreign(slot), key::of))
+    }
+
+    /// The slot whose image is the snapshot with this key.
+    #[must_use]
+    pub fn slot_of(&self, snapshot: &LvName) -> Option<usize> {
+        (0..self.slots.len()).find(|slot| self.snapshot_key(*slot).as_ref() == Some(snapshot))
+    }
+
+    /// Slots whose images are split off.
+    pub fn split_slots(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.slots.len()).filter(|slot| self.slots[*slot].is_split())
+    }
+
+    /// Slots that the metadata attaches and whose disks are there.
+    pub fn attached_slots(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.slots.len()).filter(|slot| self.slots[*slot].is_attached())
+    }
+
+    /// The live table and status, when the array runs undisturbed.
+    #[must_use]
+    pub fn running(&self) -> Option<(&RaidTable, &RaidStatus)> {
+        let top = self.top.as_ref().filter(|top| !top.info.suspended && !top.info.inactive_table)?;
+        top.table.as_ref().zip(top.status.as_ref())
+    }
+
+    /// What the rmetas of some slots say, when they were read and are all there.
+    #[must_use]
+    pub fn metas_of(&self, slots: impl Iterator<Item = usize>) -> Option<Vec<(usize, &LegMeta)>> {
+        let metas = self.metas.as_ref()?;
+        slots.map(|slot| metas[slot].as_ref().map(|meta| (slot, meta))).collect()
+    }
+}

@@ -1,0 +1,42 @@
+//! What front ends ask for.
+
+use crate::ids::LvName;
+use crate::units::Bytes;
+
+/// Fewest images of a volume.
+pub const IMAGES_MIN: usize = 2;
+/// Most images of a volume; the kernel allows more, but nobody has so many disks to spare.
+pub const IMAGES_MAX: usize = 10;
+
+/// Largest size of a volume: more than any disk has, and little enough to reckon with.
+pub const SIZE_MAX: Bytes = Bytes(1 << 60);
+
+/// A new volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeSpec {
+    /// The name it is asked for by: any text of up to 128 bytes.
+    pub name: String,
+    /// At least this size; rounded up to whole extents.
+    pub size: Bytes,
+    /// At most this size, after rounding.
+    pub limit: Option<Bytes>,
+    /// Number of images, each on a disk of its own.
+    pub images: usize,
+    /// The bitmap's granularity; a power of two.
+    pub region_size: Bytes,
+    /// KiB/s per image that recovery is never throttled below.
+    pub min_recovery_rate: Option<u64>,
+    /// KiB/s per image that recovery is throttled to.
+    pub max_recovery_rate: Option<u64>,
+}
+
+/// A new snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotSpec {
+    /// The name it is asked for by: any text of up to 128 bytes.
+    pub name: String,
+    /// The volume to split.
+    pub volume: LvName,
+    /// In-sync images that the split must leave attached.
+    pub min_in_sync: usize,
+}

@@ -1,0 +1,227 @@
+//! What LVM2 has no field for is kept in LV tags, so that the disks alone are enough to know everything.
+//!
+//! On a volume's top LV: its name as asked for; `creating` until its extents are zeroed and its array has run
+//! once; `pending` from before a table is swapped until the swap is pinned on disk (see [`super::bring_up`] for what
+//! a power cut in between means); `formatting` while a file system is made on it for the first time; `rollback` while it is
+//! made to hold what a snapshot holds. On an image: the snapshot it is, when it was cut, the event count of its
+//! superblock once the split is pinned, the read-only volumes that show it, why its merge must be in full, and
+//! `merging` from the merge until the resync is known to be complete.
+//!
+//! Any text is kept in a tag's alphabet by writing other bytes as `+XX`.
+//! Source: LVM2 `lib/misc/lvm-string.c` (characters allowed in tags).
+
+use crate::lvm2::model::LogicalVolume;
+
+const PREFIX: &str = "splitmirror.io/";
+
+/// Keys of the tags; a tag is the key alone or `key=value`.
+mod key {
+    pub const NAME: &str = "name";
+    pub const CREATING: &str = "creating";
+    pub const PENDING: &str = "pending";
+    pub const FORMATTING: &str = "formatting";
+    pub const ROLLBACK: &str = "rollback";
+    pub const SNAPSHOT: &str = "snapshot";
+    pub const CUT: &str = "cut";
+    pub const EVENTS: &str = "events";
+    pub const VIEW: &str = "view";
+    pub const FULL: &str = "full";
+    pub const MERGING: &str = "merging";
+    pub const RESERVE: &str = "reserve";
+}
+
+/// Tag of the LV that owns a volume's new extents until they are zeroed.
+#[must_use]
+pub fn reserve() -> String {
+    mark(key::RESERVE)
+}
+
+/// Whether this LV only holds extents for a volume that is being expanded.
+#[must_use]
+pub fn is_reserve(lv: &LogicalVolume) -> bool {
+    lv.tags.contains(&reserve())
+}
+
+/// Whether this tag is one of ours.
+#[must_use]
+pub fn is_ours(tag: &str) -> bool {
+    tag.starts_with(PREFIX)
+}
+
+/// What the tags of a volume's top LV say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VolumeTags {
+    /// The name it was asked for by.
+    pub name: Option<String>,
+    /// Its extents are not yet zeroed, or its array has not run yet: it holds no data.
+    pub creating: bool,
+    /// A table swap has begun and is not yet pinned on disk.
+    pub pending: bool,
+    /// A file system is being made on it, and it has held nothing before: what is on it is nobody's data.
+    pub formatting: bool,
+    /// It is being rolled back to the snapshot of this key, and may hold parts of both.
+    pub rollback: Option<String>,
+}
+
+impl VolumeTags {
+    /// Reads them.
+    #[must_use]
+    pub fn of(lv: &LogicalVolume) -> Self {
+        Self {
+            name: value(lv, key::NAME),
+            creating: has(lv, key::CREATING),
+            pending: has(lv, key::PENDING),
+            formatting: has(lv, key::FORMATTING),
+            rollback: value(lv, key::ROLLBACK),
+        }
+    }
+
+    /// As tags.
+    #[must_use]
+    pub fn render(&self) -> Vec<String> {
+        let mut tags = Vec::new();
+        tags.extend(self.name.as_deref().map(|name| pair(key::NAME, name)));
+        tags.extend(self.creating.then(|| mark(key::CREATING)));
+        tags.extend(self.pending.then(|| mark(key::PENDING)));
+        tags.extend(self.formatting.then(|| mark(key::FORMATTING)));
+        tags.extend(self.rollback.as_deref().map(|key| pair(key::ROLLBACK, key)));
+        tags
+    }
+}
+
+/// What the tags of an image say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageTags {
+    /// The name of the snapshot that it is.
+    pub snapshot: Option<String>,
+    /// When it was cut, nanoseconds since 1970.
+    pub cut: Option<u64>,
+    /// Event count of its superblock, noted once the split was seen pinned on disk.
+    pub events: Option<u64>,
+    /// Names of the read-only volumes that show it.
+    pub views: Vec<String>,
+    /// Why it may only be merged by copying all of it.
+    pub full: Option<String>,
+    /// It is attached again, and not yet known to be equal.
+    pub merging: bool,
+}
+
+impl ImageTags {
+    /// Reads them.
+    #[must_use]
+    pub fn of(lv: &LogicalVolume) -> Self {
+        let number = |key| value(lv, key).and_then(|text| text.parse().ok());
+        Self {
+            snapshot: value(lv, key::SNAPSHOT),
+            cut: number(key::CUT),
+            events: number(key::EVENTS),
+            views: values(lv, key::VIEW).collect(),
+            full: value(lv, key::FULL),
+            merging: has(lv, key::MERGING),
+        }
+    }
+
+    /// As tags.
+    #[must_use]
+    pub fn render(&self) -> Vec<String> {
+        let mut tags = Vec::new();
+        tags.extend(self.snapshot.as_deref().map(|name| pair(key::SNAPSHOT, name)));
+        tags.extend(self.cut.map(|nanos| pair(key::CUT, &nanos.to_string())));
+        tags.extend(self.events.map(|events| pair(key::EVENTS, &events.to_string())));
+        tags.extend(self.views.iter().map(|name| pair(key::VIEW, name)));
+        tags.extend(self.full.as_deref().map(|why| pair(key::FULL, why)));
+        tags.extend(self.merging.then(|| mark(key::MERGING)));
+        tags
+    }
+}
+
+fn mark(key: &str) -> String {
+    format!("{PREFIX}{key}")
+}
+
+fn pair(key: &str, value: &str) -> String {
+    format!("{PREFIX}{key}={}", escape(value))
+}
+
+fn has(lv: &LogicalVolume, key: &str) -> bool {
+    lv.tags.contains(&mark(key))
+}
+
+fn values<'a>(lv: &'a LogicalVolume, key: &'a str) -> impl Iterator<Item = String> + 'a {
+    lv.tags.iter().filter_map(move |tag| {
+        let value = tag.strip_prefix(PREFIX)?.strip_prefix(key)?.strip_prefix('=')?;
+        unescape(value)
+    })
+}
+
+fn value(lv: &LogicalVolume, key: &str) -> Option<String> {
+    values(lv, key).next()
+}
+
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"_.-".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("+{byte:02X}"));
+        }
+    }
+    out
+}
+
+fn unescape(text: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        if *first == b'+' {
+            let hex = std::str::from_utf8(tail.get(..2)?).ok()?;
+            out.push(u8::from_str_radix(hex, 16).ok()?);
+            rest = &tail[2..];
+        } else {
+            out.push(*first);
+            rest = tail;
+        }
+    }
+    String::from_utf8(out).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn lv(tags: Vec<String>) -> LogicalVolume {
+        LogicalVolume {
+            name: "v".parse().expect("legal"),
+            id: crate::ids::LvmUuid::from_random([0; 32]),
+            status: vec![],
+            flags: vec![],
+            tags,
+            created: None,
+            segments: vec![],
+            extra: vec![],
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_survives_in_a_tag(name in ".{0,128}", view in ".{0,128}", cut: u64) {
+            let tags = ImageTags { snapshot: Some(name), views: vec![view], cut: Some(cut), ..Default::default() };
+            let rendered = tags.render();
+            for tag in &rendered {
+                prop_assert!(tag.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+.-/=!:&#".contains(&b)));
+                prop_assert!(tag.len() <= 1024);
+            }
+            prop_assert_eq!(ImageTags::of(&lv(rendered)), tags);
+        }
+    }
+
+    #[test]
+    fn tags_of_others_are_left_alone() {
+        let other = lv(vec!["prod".into(), "splitmirror.io/other=1".into()]);
+        assert_eq!(VolumeTags::of(&other), VolumeTags::default());
+        assert_eq!(ImageTags::of(&other), ImageTags::default());
+    }
+}

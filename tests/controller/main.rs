@@ -1,0 +1,29 @@
+//! The controller over an API server in memory, asked through its socket. The test plays the nodes.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`harness`] | a cluster, the lives of a controller in it, requests |
+//! | [`nodes`] | node agents that do as a script says |
+//! | [`volumes`] | volumes and views from the call to the answer |
+//! | [`deletion`] | what is deleted, what is refused, what waits |
+//! | [`snapshots`] | splits, and their refusals |
+//! | [`expansion`] | volumes that grow |
+//! | [`crashes`] | the controller is killed at each of its requests, or there are two of it |
+//! | [`outages`] | watches end, answers are lost, the API server is away |
+//! | [`lost_nodes`] | nodes that do not exist any more |
+//! | [`lists`] | pages, capacity |
+
+// The node agents' tests use other parts of it.
+#[allow(dead_code)]
+#[path = "../api/mod.rs"]
+mod api;
+mod crashes;
+mod deletion;
+mod expansion;
+mod harness;
+mod lists;
+mod lost_nodes;
+mod nodes;
+mod outages;
+mod snapshots;
+mod volumes;

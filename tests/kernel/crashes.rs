@@ -1,0 +1,196 @@
+//! Every operation is cut short at calls that change something, on the real kernel: by the death of the
+//! process, after which the kernel goes on, and by the loss of power, after which only the disks are left.
+//!
+//! The same operations and the same checks serve both.
+
+use std::path::PathBuf;
+
+use splitmirror::engine::Engine;
+use splitmirror::host::{Blocks, Host};
+use splitmirror::units::Bytes;
+
+use crate::cut::{CutHost, Cutter};
+use crate::guest::Cuttable;
+use crate::lab::{self, Outcome, ensure, say};
+use crate::volumes::plan;
+use crate::writer::{self, Writers, check_instant};
+
+/// An operation that is cut short.
+#[derive(Clone, Copy)]
+pub struct Operation {
+    pub name: &'static str,
+    /// Brings the volume `v` of three images to where the operation starts.
+    prepare: fn(&Engine<splitmirror::host::linux::LinuxHost>) -> Outcome,
+    /// The operation; it is repeated after the crash, as whoever asked for it would.
+    run: fn(&dyn Operator) -> Outcome,
+    /// Snapshots that exist when it is done.
+    snapshots: &'static [&'static str],
+}
+
+/// The engine, whatever its host.
+pub trait Operator {
+    fn split(&self, name: &str) -> Outcome;
+    fn merge(&self, name: &str) -> Outcome;
+    fn create(&self, name: &str) -> Outcome;
+    fn delete(&self, name: &str) -> Outcome;
+    fn expand(&self, size: Bytes) -> Outcome;
+}
+
+impl<H: Host> Operator for Engine<H> {
+    fn split(&self, name: &str) -> Outcome {
+        lab::split(self, name, "v").map(|_| ())
+    }
+    fn merge(&self, name: &str) -> Outcome {
+        lab::merge(self, &format!("v@{name}"))
+    }
+    fn create(&self, name: &str) -> Outcome {
+        lab::new_volume(self, name, 2).map(|_| ())
+    }
+    fn delete(&self, name: &str) -> Outcome {
+        self.delete_volume(name).map_err(say)
+    }
+    fn expand(&self, size: Bytes) -> Outcome {
+        self.expand_volume(&"v".parse().map_err(say)?, size, None).map_err(say).map(|_| ())
+    }
+}
+
+pub const OPERATIONS: [Operation; 8] = [
+    Operation { name: "split", prepare: |_| Ok(()), run: |e| e.split("s"), snapshots: &["s"] },
+    Operation {
+        name: "second_split",
+        prepare: |e| lab::split(e, "old", "v").map(|_| ()),
+        run: |e| e.split("s"),
+        snapshots: &["old", "s"],
+    },
+    Operation {
+        name: "merge",
+        prepare: |e| lab::split(e, "s", "v").map(|_| ()),
+        run: |e| e.merge("s"),
+        snapshots: &[],
+    },
+    Operation { name: "merge_of_the_older", prepare: two_splits, run: |e| e.merge("old"), snapshots: &["s"] },
+    Operation { name: "merge_of_the_newer", prepare: two_splits, run: |e| e.merge("s"), snapshots: &["old"] },
+    Operation { name: "create", prepare: |_| Ok(()), run: |e| e.create("w"), snapshots: &[] },
+    Operation {
+        name: "delete",
+        prepare: |e| lab::new_volume(e, "w", 2).map(|_| ()),
+        run: |e| e.delete("w"),
+        snapshots: &[],
+    },
+    Operation { name: "expand", prepare: |_| Ok(()), run: |e| e.expand(Bytes::mib(32)), snapshots: &[] },
+];
+
+fn two_splits<H: Host>(engine: &Engine<H>) -> Outcome {
+    lab::split(engine, "old", "v")?;
+    lab::split(engine, "s", "v").map(|_| ())
+}
+
+/// Pool, volume `v`, and what the operation needs before it.
+fn stage(operation: &Operation, disks: &[PathBuf]) -> Outcome<PathBuf> {
+    let engine = lab::new_pool(disks, 3)?;
+    let device = lab::new_volume(&engine, "v", 3)?;
+    (operation.prepare)(&engine)?;
+    Ok(device)
+}
+
+/// Cut points of an operation that one run tries, spread evenly; the simulated host tries them all.
+const DEATHS: u64 = 8;
+
+/// The process dies at a call; the kernel goes on, and the writers never notice.
+pub fn survives_the_death_of_the_process(operation: &Operation, disks: &[PathBuf]) -> Outcome {
+    let calls = operation.count(disks)?;
+    for n in 0..DEATHS.min(calls) {
+        let k = n * calls / DEATHS.min(calls);
+        lab::wipe(disks)?;
+        dies_at(operation, disks, k).map_err(|e| format!("call {k} of {calls}: {e}"))?;
+    }
+    Ok(())
+}
+
+fn dies_at(operation: &Operation, disks: &[PathBuf], k: u64) -> Outcome {
+    let device = stage(operation, disks)?;
+    let plan = plan(100 + k);
+    let writers = Writers::start(&device, plan, None)?;
+    writers.wait_for(8)?;
+    let engine = lab::open_on(CutHost::new(lab::host(), Cutter::die_at(k)))?;
+    let died = crate::cut::survive(|| (operation.run)(&engine)).is_none();
+    ensure(died, || "it was not cut".into())?;
+    drop(engine);
+    let engine = lab::open()?;
+    let failed = engine.recover().map_err(say)?;
+    ensure(failed.is_empty(), || format!("{failed:?}"))?;
+    (operation.run)(&engine).map_err(|e| format!("repeated: {e}"))?;
+    writers.wait_for(8)?;
+    lab::settle(&engine)?;
+    lab::wait_in_sync(&engine, "v")?;
+    let end = writers.stop()?;
+    check(operation, &engine, &plan, &end, &end)
+}
+
+/// What must hold when the operation is done, however often it was cut short.
+fn check<H: Host>(
+    operation: &Operation,
+    engine: &Engine<H>,
+    plan: &writer::Plan,
+    low: &[u64],
+    high: &[u64],
+) -> Outcome {
+    let info = lab::info(engine, "v")?;
+    let mut names: Vec<_> = info.snapshots.iter().filter_map(|s| s.name.clone()).collect();
+    names.sort();
+    ensure(names == operation.snapshots, || format!("snapshots {names:?} of {info:?}"))?;
+    let equal = lab::legs_are_equal(engine, "v")?;
+    ensure(equal == 3 - names.len(), || format!("{equal} images attached: {info:?}"))?;
+    let now = check_instant(&lab::device(engine, "v")?, plan, low, high)?;
+    for snapshot in &info.snapshots {
+        let image = PathBuf::from(snapshot.device.as_ref().ok_or("a snapshot has no device")?);
+        check_instant(&image, plan, &[0; 4], &now)?;
+        lab::merge(engine, &snapshot.id)?;
+        lab::legs_are_equal(engine, "v")?;
+    }
+    ensure(lab::legs_are_equal(engine, "v")? == 3, || "an image is missing".into())
+}
+
+/// The last disk is not the pool's: what the writers were told outlives the guest there.
+fn journal(disks: &[PathBuf]) -> Outcome<PathBuf> {
+    disks.last().cloned().ok_or_else(|| "there is no disk".into())
+}
+
+impl Cuttable for Operation {
+    fn count(&self, disks: &[PathBuf]) -> Outcome<u64> {
+        stage(self, disks)?;
+        let engine = lab::open_on(CutHost::new(lab::host(), Cutter::power_at(u64::MAX)))?;
+        (self.run)(&engine)?;
+        Ok(engine.host().moments())
+    }
+
+    fn run_into(&self, disks: &[PathBuf], k: u64) -> Outcome {
+        let device = stage(self, disks)?;
+        let path = journal(disks)?;
+        lab::host().zero(&path, Bytes::ZERO, Bytes::mib(1)).map_err(say)?;
+        let writers = Writers::start(&device, plan(500 + k), Some(path))?;
+        writers.wait_for(8)?;
+        let engine = lab::open_on(CutHost::new(lab::host(), Cutter::power_at(k)))?;
+        (self.run)(&engine)?;
+        writers.stop().map(|_| ())
+    }
+
+    /// Every other time LVM2 activates the group before we do.
+    fn resume(&self, disks: &[PathBuf], k: u64) -> Outcome {
+        let plan = plan(500 + k);
+        let acked = writer::journal(&journal(disks)?, plan.threads)?;
+        let high: Vec<u64> = acked.iter().map(|n| n + 2).collect();
+        if k % 2 == 1 {
+            // Another tool may be first: what it does not activate, or cannot, is left to us.
+            let (_, said) = lab::run_any("vgchange", &["-ay", "--ignoreactivationskip", "pool"])?;
+            println!("vgchange: {said}");
+        }
+        let engine = lab::open()?;
+        let failed = engine.recover().map_err(say)?;
+        ensure(failed.is_empty(), || format!("{failed:?}"))?;
+        (self.run)(&engine).map_err(|e| format!("repeated: {e}"))?;
+        lab::settle(&engine)?;
+        lab::wait_in_sync(&engine, "v")?;
+        check(self, &engine, &plan, &acked, &high)
+    }
+}

@@ -1,0 +1,309 @@
+//! A machine with a pool, and what the test knows of its volumes.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use splitmirror::engine::group::Group;
+use splitmirror::engine::{Engine, Settings, pool};
+use splitmirror::host::Entropy;
+use splitmirror::host::sim::{SimHost, Stop, Write};
+use splitmirror::ids::{LvName, VgName};
+use splitmirror::lvm2::model::{LogicalVolume, SegmentKind};
+use splitmirror::report::{Class, chain};
+use splitmirror::units::{Bytes, Sectors};
+use splitmirror::volume::spec::{SnapshotSpec, VolumeSpec};
+
+use crate::history::History;
+
+/// Size of an extent: the smallest that a pool may have.
+pub const EXTENT: Bytes = Bytes::kib(512);
+/// Size of a volume.
+pub const SIZE: Bytes = Bytes::mib(2);
+/// What a volume is expanded to.
+pub const LARGER: Bytes = Bytes::mib(3);
+/// Size of a region: a volume has so many that a mark that is lost is not made again by chance.
+pub const REGION: Bytes = Bytes::kib(8);
+
+type EngineResult<T> = splitmirror::engine::Result<T>;
+
+/// What the test knows of a snapshot.
+#[derive(Clone)]
+pub struct Snapshot {
+    /// Moments of the volume's history at which it can have been cut.
+    pub cut: RangeInclusive<usize>,
+    /// The machine when the snapshot was first seen ready: it must not change any more.
+    pub golden: Option<SimHost>,
+}
+
+/// What the test knows of a volume.
+#[derive(Clone)]
+pub struct Volume {
+    /// Its images.
+    pub images: usize,
+    /// Its size.
+    pub size: Bytes,
+    /// It was activated.
+    pub active: bool,
+    /// Its snapshots, by name.
+    pub snapshots: BTreeMap<String, Snapshot>,
+    /// Writes of which power cuts left open whether they were done.
+    pub uncertain: Vec<(usize, Write)>,
+}
+
+/// A machine, and what the test knows of it.
+#[derive(Clone)]
+pub struct Machine {
+    /// The machine.
+    pub host: SimHost,
+    /// All its disks.
+    pub disks: Vec<PathBuf>,
+    /// Those in the pool; none when there is no pool.
+    pub pool: Vec<PathBuf>,
+    /// Its volumes, by name.
+    pub volumes: BTreeMap<String, Volume>,
+    /// Its views, by name, and the snapshots' ids.
+    pub views: BTreeMap<String, String>,
+}
+
+/// The pool's name.
+pub fn vg() -> VgName {
+    "vg".parse().expect("legal")
+}
+
+/// The name of a volume's device.
+pub fn top(volume: &str) -> String {
+    format!("vg-{volume}")
+}
+
+/// The name of a volume as an LV.
+pub fn lv(volume: &str) -> LvName {
+    volume.parse().expect("legal")
+}
+
+/// A snapshot's id.
+pub fn snapshot_id(volume: &str, snapshot: &str) -> String {
+    format!("{volume}@{snapshot}")
+}
+
+/// How a pool is made.
+pub fn options() -> pool::Options {
+    pool::Options { extent_size: EXTENT, ..pool::Options::default() }
+}
+
+/// An ordinary volume.
+pub fn volume_spec(name: &str, images: usize) -> VolumeSpec {
+    VolumeSpec {
+        name: name.to_owned(),
+        size: SIZE,
+        limit: None,
+        images,
+        region_size: REGION,
+        min_recovery_rate: None,
+        max_recovery_rate: None,
+    }
+}
+
+/// An ordinary snapshot.
+pub fn snapshot_spec(volume: &str, name: &str) -> SnapshotSpec {
+    SnapshotSpec { name: name.to_owned(), volume: lv(volume), min_in_sync: 1 }
+}
+
+/// A process: it opens the group when it first needs it, and keeps the engine.
+pub struct Process {
+    /// The machine it runs on.
+    pub host: SimHost,
+    engine: Option<Engine<SimHost>>,
+}
+
+impl Process {
+    /// A new process.
+    pub fn new(host: &SimHost) -> Self {
+        Self { host: host.clone(), engine: None }
+    }
+
+    /// Its engine.
+    pub fn engine(&mut self) -> EngineResult<&Engine<SimHost>> {
+        if self.engine.is_none() {
+            self.engine = Some(Engine::open(self.host.clone(), vg(), Settings::default())?);
+        }
+        Ok(self.engine.as_ref().expect("just opened"))
+    }
+
+    /// Repeats an operation while it is in progress, as CSI does.
+    pub fn insist(&mut self, work: impl Fn(&mut Self) -> EngineResult<()>) -> EngineResult<()> {
+        for _ in 0..20 {
+            match work(self) {
+                Err(error) if matches!(error.class(), Class::InProgress) => {
+                    self.engine()?.advance()?;
+                    self.host.pause(Duration::from_millis(500));
+                }
+                other => return other,
+            }
+        }
+        panic!("still in progress after many repetitions");
+    }
+
+    /// Lets the engine and the kernel finish what runs in the background.
+    pub fn finish(&mut self) -> EngineResult<()> {
+        for _ in 0..200 {
+            let more = self.engine()?.advance()?;
+            if !more && self.host.at_rest() {
+                return Ok(());
+            }
+            self.host.pause(Duration::from_millis(100));
+        }
+        panic!(
+            "the engine still has something to do: {:?}",
+            self.engine()?.volumes().map_err(|error| chain(&error))
+        );
+    }
+}
+
+impl Machine {
+    /// A machine with four disks and no pool.
+    pub fn bare() -> Self {
+        let host = SimHost::new(1);
+        host.sync_speed(16_384);
+        let disks = (0..4).map(|_| host.add_disk(Bytes::mib(16))).collect();
+        Self { host, disks, pool: Vec::new(), volumes: BTreeMap::new(), views: BTreeMap::new() }
+    }
+
+    /// The same with a pool on the first three.
+    pub fn with_pool() -> Self {
+        let mut machine = Self::bare();
+        machine.pool = machine.disks[..3].to_vec();
+        pool::create(&machine.host, &vg(), &machine.pool, &options()).expect("a pool");
+        machine
+    }
+
+    /// The same with a busy volume `a`.
+    pub fn with_volume(images: usize) -> Self {
+        let mut machine = Self::with_pool();
+        machine.create("a", images);
+        machine.host.sleep(Duration::from_secs(2));
+        machine
+    }
+
+    /// The same, of images whose first one lies on a disk that seeks: it is the one that is split off first.
+    pub fn with_slow_first_image(images: usize) -> Self {
+        let machine = Self::with_volume(images);
+        let volumes = machine.process().engine().expect("open").volumes().expect("listed");
+        machine.host.rotate(volumes[0].slots[0].device.as_ref());
+        machine
+    }
+
+    /// Another machine, as this one is now.
+    pub fn fork(&self, seed: u64) -> Self {
+        let machine = Self { host: self.host.fork(), ..self.clone() };
+        machine.host.reseed(seed);
+        machine
+    }
+
+    /// A new process on it.
+    pub fn process(&self) -> Process {
+        Process::new(&self.host)
+    }
+
+    /// Makes a volume and puts load on it.
+    pub fn create(&mut self, name: &str, images: usize) {
+        self.process().engine().expect("open").create_volume(&volume_spec(name, images)).expect("created");
+        self.created(name, images);
+    }
+
+    /// A volume was made.
+    pub fn created(&mut self, name: &str, images: usize) {
+        let volume =
+            Volume { images, size: SIZE, active: true, snapshots: BTreeMap::new(), uncertain: Vec::new() };
+        self.volumes.insert(name.to_owned(), volume);
+        self.host.keep_busy(&top(name), SIZE.sectors_floor(), 1);
+    }
+
+    /// Makes a snapshot.
+    pub fn split(&mut self, volume: &str, name: &str) {
+        let begun = self.host.journal(&top(volume)).acknowledged.len();
+        self.process().engine().expect("open").create_snapshot(&snapshot_spec(volume, name)).expect("split");
+        self.snapped(volume, name, begun);
+    }
+
+    /// A snapshot was made, some time since `begun`.
+    pub fn snapped(&mut self, volume: &str, name: &str, begun: usize) {
+        let now = self.host.journal(&top(volume)).acknowledged.len();
+        let volume = self.volumes.get_mut(volume).expect("a volume");
+        volume.snapshots.insert(name.to_owned(), Snapshot { cut: begun..=now, golden: None });
+    }
+
+    /// A volume holds what a snapshot of it holds.
+    pub fn rolled_back(&mut self, volume: &str, snapshot: &str) {
+        let group = Group::read(&self.host, &vg(), &Settings::default(), None).expect("a group");
+        let lvs = &group.vg().lvs;
+        let tag = format!("splitmirror.io/snapshot={snapshot}");
+        let image = lvs.iter().find(|lv| lv.tags.contains(&tag)).expect("the snapshot is still there");
+        let attached = lvs
+            .iter()
+            .find(|lv| lv.name.as_str().starts_with(&format!("{volume}_rimage_")) && !lv.is_tracked_image());
+        let legs = pieces(&group, image).into_iter().zip(pieces(&group, attached.expect("a leg")));
+        for ((disk, start, len), (other, other_start, other_len)) in legs {
+            assert_eq!(len, other_len, "legs are cut alike");
+            let differ = self.host.differences((&disk, start), (&other, other_start), len);
+            assert!(differ.is_empty(), "snapshot {snapshot} and volume {volume} differ in {differ:?}");
+        }
+        let cut = *self.volumes[volume].snapshots[snapshot].cut.end();
+        self.host.rewind(&top(volume), cut);
+    }
+
+    /// A volume is gone.
+    pub fn gone(&mut self, volume: &str) {
+        self.volumes.remove(volume);
+        self.host.forget(&top(volume));
+    }
+
+    /// All applications pause.
+    pub fn rest(&self) {
+        self.volumes.keys().for_each(|name| self.host.rest(&top(name)));
+    }
+
+    /// Deletes all views and snapshots: what a merge must copy is known to be marked only when it was copied.
+    pub fn merge_all(&mut self, process: &mut Process) -> EngineResult<()> {
+        for view in std::mem::take(&mut self.views).into_keys() {
+            process.engine()?.delete_volume(&view)?;
+        }
+        for (name, volume) in &mut self.volumes {
+            for snapshot in std::mem::take(&mut volume.snapshots).into_keys() {
+                process.engine()?.delete_snapshot(&snapshot_id(name, &snapshot))?;
+                process.finish()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the machine or the process again after it stopped.
+    pub fn start_again(&mut self, stop: Stop) {
+        if stop == Stop::Killed {
+            return self.host.restart_process();
+        }
+        for (name, volume) in &mut self.volumes {
+            let journal = self.host.journal(&top(name));
+            volume.uncertain.extend(journal.pending.map(|write| (journal.acknowledged.len(), write)));
+            self.host.settle(&top(name), false);
+        }
+        self.host.reboot();
+    }
+
+    /// What the applications wrote to a volume.
+    pub fn history(&self, volume: &str) -> History {
+        History::new(&self.host.journal(&top(volume)), &self.volumes[volume].uncertain)
+    }
+}
+
+/// Where an LV of linear segments lies: disk, first sector, sectors.
+pub fn pieces(group: &Group, lv: &LogicalVolume) -> Vec<(String, Sectors, Sectors)> {
+    let extent = group.vg().extent_size;
+    let piece = |kind: &SegmentKind, count: Sectors| {
+        let SegmentKind::Linear { pv, first } = kind else { panic!("{} is not linear", lv.name) };
+        let start = group.vg().pv(pv).expect("a PV").pe_start + first.sectors(extent);
+        (group.device(pv).expect("a disk").path.display().to_string(), start, count)
+    };
+    lv.segments.iter().map(|segment| piece(&segment.kind, segment.count.sectors(extent))).collect()
+}

@@ -1,0 +1,20 @@
+//! The engine on a machine that loses power, processes and calls at every step, while applications write.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`machine`] | a machine with a pool, and what the test knows of its volumes |
+//! | [`history`] | which contents of a volume or a snapshot the applications can have seen |
+//! | [`check`] | the end state: metadata, legs, snapshots, devices, extents |
+//! | [`crash`] | one operation, cut at every step in every way |
+//! | [`operations`] | the operations |
+//! | [`foreign`] | another tool that activates the group first |
+//! | [`model`] | random operations and faults against a small model |
+
+mod check;
+mod crash;
+mod foreign;
+mod history;
+mod machine;
+mod model;
+mod operations;
+mod troubles;

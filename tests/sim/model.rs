@@ -1,0 +1,303 @@
+//! Random operations and faults, under load, against a model that only knows names.
+//!
+//! Whatever is cut wherever: an operation that is repeated until it has an answer gives the answer that the model
+//! gives, and the end state is right.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use splitmirror::host::sim::{Cut, Fault, Stop, run};
+use splitmirror::report::{Class, chain};
+
+use crate::check::check;
+use crate::foreign;
+use crate::machine::{LARGER, Machine, Process, lv, snapshot_id, snapshot_spec, top, volume_spec};
+
+/// How much time a test may take is decided here.
+const CASES: u32 = 24;
+const OPERATIONS: usize = 10;
+
+const VOLUMES: [&str; 2] = ["a", "b"];
+const SNAPSHOTS: [&str; 3] = ["one", "two", "three"];
+const VIEWS: [&str; 2] = ["look", "see"];
+
+#[derive(Clone, Copy, Debug)]
+enum Operation {
+    Create { volume: usize, images: usize },
+    Delete { volume: usize },
+    Split { volume: usize, snapshot: usize, min_in_sync: usize },
+    Merge { volume: usize, snapshot: usize },
+    View { view: usize, volume: usize, snapshot: usize },
+    DeleteView { view: usize },
+    Expand { volume: usize },
+    Deactivate { volume: usize },
+    Activate { volume: usize },
+    Advance,
+    Sleep { millis: u64 },
+}
+
+/// What goes wrong during an operation, if it makes so many calls.
+#[derive(Clone, Copy, Debug)]
+enum Trouble {
+    None,
+    Fault { fault: Fault, foreign: bool },
+    PlugPulledAfterwards { foreign: bool },
+    KilledAfterwards,
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    let volume = || 0..VOLUMES.len();
+    let snapshot = |volume: usize| (0..SNAPSHOTS.len()).prop_map(move |snapshot| (volume, snapshot));
+    let pair = move || volume().prop_flat_map(snapshot);
+    prop_oneof![
+        2 => (volume(), 2..=3_usize).prop_map(|(volume, images)| Operation::Create { volume, images }),
+        1 => volume().prop_map(|volume| Operation::Delete { volume }),
+        6 => (pair(), 1..=2_usize).prop_map(|((volume, snapshot), min_in_sync)| {
+            Operation::Split { volume, snapshot, min_in_sync }
+        }),
+        5 => pair().prop_map(|(volume, snapshot)| Operation::Merge { volume, snapshot }),
+        1 => (0..VIEWS.len(), pair()).prop_map(|(view, (volume, snapshot))| {
+            Operation::View { view, volume, snapshot }
+        }),
+        1 => (0..VIEWS.len()).prop_map(|view| Operation::DeleteView { view }),
+        1 => volume().prop_map(|volume| Operation::Expand { volume }),
+        1 => volume().prop_map(|volume| Operation::Deactivate { volume }),
+        1 => volume().prop_map(|volume| Operation::Activate { volume }),
+        1 => Just(Operation::Advance),
+        1 => (1..3000_u64).prop_map(|millis| Operation::Sleep { millis }),
+    ]
+}
+
+fn trouble() -> impl Strategy<Value = Trouble> {
+    let call = || 0..40_u64;
+    let inside = (0..8_u64, 0..=16_u64, any::<bool>()).prop_map(|(request, sixteenths, torn)| Cut::Inside {
+        request,
+        sixteenths,
+        torn,
+    });
+    let cut = prop_oneof![1 => Just(Cut::After), 3 => inside];
+    prop_oneof![
+        3 => Just(Trouble::None),
+        4 => (call(), cut, any::<bool>()).prop_map(|(call, at, foreign)| {
+            Trouble::Fault { fault: Fault::PowerCut { call, at }, foreign }
+        }),
+        2 => (call(), any::<bool>()).prop_map(|(call, done)| {
+            Trouble::Fault { fault: Fault::Kill { call, done }, foreign: false }
+        }),
+        1 => (call(), any::<bool>()).prop_map(|(call, done)| {
+            Trouble::Fault { fault: Fault::Errno { call, errno: 5, done }, foreign: false }
+        }),
+        1 => any::<bool>().prop_map(|foreign| Trouble::PlugPulledAfterwards { foreign }),
+        1 => Just(Trouble::KilledAfterwards),
+    ]
+}
+
+/// An answer: done, or refused for this reason.
+type Answer = Result<(), Class>;
+
+impl Operation {
+    fn run(self, process: &mut Process) -> splitmirror::engine::Result<()> {
+        let host = process.host.clone();
+        let engine = process.engine()?;
+        match self {
+            Self::Create { volume, images } => {
+                engine.create_volume(&volume_spec(VOLUMES[volume], images)).map(drop)
+            }
+            Self::Delete { volume } => engine.delete_volume(VOLUMES[volume]),
+            Self::Split { volume, snapshot, min_in_sync } => {
+                let mut spec = snapshot_spec(VOLUMES[volume], &name(volume, snapshot));
+                spec.min_in_sync = min_in_sync;
+                engine.create_snapshot(&spec).map(drop)
+            }
+            Self::Merge { volume, snapshot } => {
+                engine.delete_snapshot(&snapshot_id(VOLUMES[volume], &name(volume, snapshot)))
+            }
+            Self::View { view, volume, snapshot } => engine
+                .create_view(VIEWS[view], &snapshot_id(VOLUMES[volume], &name(volume, snapshot)))
+                .map(drop),
+            Self::DeleteView { view } => engine.delete_volume(VIEWS[view]),
+            Self::Expand { volume } => engine.expand_volume(&lv(VOLUMES[volume]), LARGER, None).map(drop),
+            Self::Deactivate { volume } => engine.deactivate(&lv(VOLUMES[volume])),
+            Self::Activate { volume } => engine.activate(&lv(VOLUMES[volume])),
+            Self::Advance => engine.advance().map(drop),
+            Self::Sleep { millis } => {
+                host.sleep(Duration::from_millis(millis));
+                Ok(())
+            }
+        }
+    }
+
+    /// What the model says to it. `begun`: how far the volume's journal was before.
+    fn answer(self, machine: &mut Machine, begun: usize) -> Answer {
+        let exists = |machine: &Machine, volume: usize| machine.volumes.contains_key(VOLUMES[volume]);
+        match self {
+            Self::Create { volume, images } if exists(machine, volume) => {
+                let known = machine.volumes.get_mut(VOLUMES[volume]).expect("exists");
+                if known.images != images {
+                    return Err(Class::Exists);
+                }
+                known.active = true;
+                Ok(())
+            }
+            Self::Create { volume, images } => {
+                machine.created(VOLUMES[volume], images);
+                Ok(())
+            }
+            Self::Delete { volume } => match machine.volumes.get(VOLUMES[volume]) {
+                Some(known) if !known.snapshots.is_empty() => Err(Class::Precondition),
+                Some(_) => {
+                    machine.gone(VOLUMES[volume]);
+                    Ok(())
+                }
+                None => Ok(()),
+            },
+            Self::Split { volume, snapshot, min_in_sync } => {
+                let known = machine.volumes.get_mut(VOLUMES[volume]).ok_or(Class::NotFound)?;
+                known.active = true;
+                if known.snapshots.contains_key(&name(volume, snapshot)) {
+                    return Ok(());
+                }
+                if known.images - known.snapshots.len() < min_in_sync + 1 {
+                    return Err(Class::Exhausted);
+                }
+                machine.snapped(VOLUMES[volume], &name(volume, snapshot), begun);
+                Ok(())
+            }
+            Self::Merge { volume, snapshot } => {
+                let id = snapshot_id(VOLUMES[volume], &name(volume, snapshot));
+                let viewed = machine.views.values().any(|of| *of == id);
+                let Some(known) = machine.volumes.get_mut(VOLUMES[volume]) else { return Ok(()) };
+                known.active = true;
+                if viewed {
+                    return Err(Class::Precondition);
+                }
+                known.snapshots.remove(&name(volume, snapshot));
+                Ok(())
+            }
+            Self::View { view, volume, snapshot } => {
+                let id = snapshot_id(VOLUMES[volume], &name(volume, snapshot));
+                if let Some(of) = machine.views.get(VIEWS[view]) {
+                    return if *of == id { Ok(()) } else { Err(Class::Exists) };
+                }
+                let known = machine.volumes.get(VOLUMES[volume]).ok_or(Class::NotFound)?;
+                known.snapshots.get(&name(volume, snapshot)).ok_or(Class::NotFound)?;
+                machine.views.insert(VIEWS[view].to_owned(), id);
+                Ok(())
+            }
+            Self::DeleteView { view } => {
+                machine.views.remove(VIEWS[view]);
+                Ok(())
+            }
+            Self::Expand { volume } => {
+                let known = machine.volumes.get_mut(VOLUMES[volume]).ok_or(Class::NotFound)?;
+                known.active = true;
+                if known.size == LARGER {
+                    return Ok(());
+                }
+                if !known.snapshots.is_empty() {
+                    return Err(Class::Precondition);
+                }
+                known.size = LARGER;
+                machine.host.keep_busy(&top(VOLUMES[volume]), LARGER.sectors_floor(), 1);
+                Ok(())
+            }
+            Self::Deactivate { volume } => {
+                machine.volumes.get_mut(VOLUMES[volume]).ok_or(Class::NotFound)?.active = false;
+                Ok(())
+            }
+            Self::Activate { volume } => {
+                machine.volumes.get_mut(VOLUMES[volume]).ok_or(Class::NotFound)?.active = true;
+                Ok(())
+            }
+            Self::Advance | Self::Sleep { .. } => Ok(()),
+        }
+    }
+}
+
+/// Names of snapshots are one space for all volumes.
+fn name(volume: usize, snapshot: usize) -> String {
+    format!("{}-{}", VOLUMES[volume], SNAPSHOTS[snapshot])
+}
+
+/// Starts again after a stop.
+fn start_again(machine: &mut Machine, stop: Stop, foreign: bool) -> Process {
+    machine.start_again(stop);
+    if foreign && stop == Stop::PowerCut {
+        foreign::activate(&machine.host);
+    }
+    let mut process = machine.process();
+    let failed = process.engine().expect("open").recover().expect("recovered");
+    assert!(failed.is_empty(), "{failed:?}");
+    for volume in machine.volumes.values_mut() {
+        volume.active = true;
+    }
+    process
+}
+
+/// Repeats an operation until it has an answer.
+fn insist(process: &mut Process, operation: Operation) -> Answer {
+    for _ in 0..20 {
+        match operation.run(process) {
+            Ok(()) => return Ok(()),
+            Err(error) if matches!(error.class(), Class::InProgress) => process.finish().expect("finished"),
+            Err(error) if matches!(error.class(), Class::Transient | Class::Internal | Class::Corrupt) => {
+                panic!("{operation:?}: {}", chain(&error))
+            }
+            Err(error) => return Err(error.class()),
+        }
+    }
+    panic!("{operation:?} is in progress for ever");
+}
+
+fn play(steps: &[(Operation, Trouble)]) {
+    let mut machine = Machine::with_pool();
+    let mut process = machine.process();
+    for (number, (operation, trouble)) in steps.iter().enumerate() {
+        let journals: BTreeMap<&str, usize> =
+            VOLUMES.map(|name| (name, machine.host.journal(&top(name)).acknowledged.len())).into();
+        let begun = match operation {
+            Operation::Split { volume, .. } => journals[VOLUMES[*volume]],
+            _ => 0,
+        };
+        if let Trouble::Fault { fault, foreign } = trouble {
+            machine.host.arm(Some(*fault));
+            let stopped = run(|| drop(operation.run(&mut process)));
+            machine.host.arm(None);
+            if let Err(stop) = stopped {
+                process = start_again(&mut machine, stop, *foreign);
+            }
+        }
+        let answer = insist(&mut process, *operation);
+        assert_eq!(answer, operation.answer(&mut machine, begun), "step {number}, {operation:?}");
+        match trouble {
+            Trouble::PlugPulledAfterwards { foreign } => {
+                process = start_again(&mut machine, Stop::PowerCut, *foreign);
+            }
+            Trouble::KilledAfterwards => process = start_again(&mut machine, Stop::Killed, false),
+            Trouble::None | Trouble::Fault { .. } => {}
+        }
+        if number % 3 == 2 || number + 1 == steps.len() {
+            process = start_again(&mut machine, Stop::Killed, false);
+            process.finish().expect("finished");
+            check(&mut machine, &mut process, &format!("after step {number}"));
+        }
+    }
+    machine.merge_all(&mut process).expect("merged");
+    process.finish().expect("finished");
+    check(&mut machine, &mut process, "all merged");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: CASES, max_shrink_iters: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_operations_with_any_faults_give_the_model_s_answers(
+        steps in prop::collection::vec((operation(), trouble()), 1..OPERATIONS)
+    ) {
+        // Most operations need a volume.
+        let mut all = vec![(Operation::Create { volume: 0, images: 3 }, Trouble::None)];
+        all.extend(steps);
+        play(&all);
+    }
+}

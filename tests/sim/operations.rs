@@ -1,0 +1,273 @@
+//! Every operation, cut at every step.
+
+use std::time::Duration;
+
+use splitmirror::engine::pool;
+
+use crate::crash::{Mode, Operation};
+use crate::machine::{LARGER, Machine, lv, options, snapshot_id, snapshot_spec, top, vg, volume_spec};
+
+/// One test for each way to fail.
+macro_rules! cut_everywhere {
+    ($($name:ident: $operation:expr;)*) => { $(
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn is_right_after_a_power_cut_at_any_step() {
+                $operation.crash_everywhere(Mode::PowerCut);
+            }
+
+            #[test]
+            fn is_right_after_a_power_cut_when_another_tool_activates_first() {
+                $operation.crash_everywhere(Mode::PowerCutForeign);
+            }
+
+            #[test]
+            fn is_right_after_the_process_dies_at_any_step() {
+                $operation.crash_everywhere(Mode::Kill);
+            }
+
+            #[test]
+            fn is_right_after_any_call_fails() {
+                $operation.crash_everywhere(Mode::Errno);
+            }
+        }
+    )* };
+}
+
+cut_everywhere! {
+    making_a_pool: make_pool();
+    extending_a_pool: extend_pool();
+    reducing_a_pool: reduce_pool();
+    creating_a_volume: create_volume();
+    deleting_a_volume: delete_volume();
+    deactivating_a_volume: deactivate();
+    activating_a_volume: activate();
+    expanding_a_volume: expand();
+    splitting_one_of_two_images: split(2);
+    splitting_one_of_three_images: split(3);
+    splitting_a_second_image: split_again();
+    splitting_the_first_image: split_first();
+    merging_the_only_split: merge(Machine::with_volume(2));
+    merging_the_first_image: merge(Machine::with_slow_first_image(3));
+    activating_a_volume_with_a_split: activate_with_split();
+    merging_the_older_split: merge_of_two("one");
+    merging_the_newer_split: merge_of_two("two");
+    rolling_back_to_the_only_split: roll_back(&["one"]);
+    rolling_back_to_the_newer_split: roll_back(&["one", "two"]);
+    creating_a_view: create_view();
+    deleting_a_view: delete_view();
+}
+
+fn make_pool() -> Operation {
+    Operation {
+        before: Machine::bare(),
+        act: |process| {
+            let disks = [0, 1, 2].map(|n| std::path::PathBuf::from(["/dev/sda", "/dev/sdb", "/dev/sdc"][n]));
+            pool::create(&process.host, &vg(), &disks, &options()).map(drop)
+        },
+        done: |machine, _| machine.pool = machine.disks[..3].to_vec(),
+        finish: false,
+    }
+}
+
+fn extend_pool() -> Operation {
+    Operation {
+        before: Machine::with_volume(2),
+        act: |process| pool::extend(&process.host, &vg(), &["/dev/sdd".into()], &options()).map(drop),
+        done: |machine, _| machine.pool = machine.disks.clone(),
+        finish: false,
+    }
+}
+
+fn reduce_pool() -> Operation {
+    let mut before = Machine::with_volume(2);
+    let free = before
+        .disks
+        .iter()
+        .position(|disk| {
+            let info =
+                pool::show(&before.host, &vg(), &splitmirror::engine::Settings::default()).expect("a pool");
+            info.disks.iter().any(|of| of.device == disk.display().to_string() && of.size == of.free)
+        })
+        .expect("one disk is free");
+    assert_eq!(free, 2, "the operation names it");
+    before.host.sleep(Duration::from_millis(1));
+    before.views.clear();
+    Operation {
+        before,
+        act: |process| pool::reduce(&process.host, &vg(), &["/dev/sdc".into()], &options()).map(drop),
+        done: |machine, _| machine.pool = machine.disks[..2].to_vec(),
+        finish: false,
+    }
+}
+
+fn create_volume() -> Operation {
+    Operation {
+        before: Machine::with_volume(2),
+        act: |process| process.engine()?.create_volume(&volume_spec("b", 3)).map(drop),
+        done: |machine, _| machine.created("b", 3),
+        finish: false,
+    }
+}
+
+fn delete_volume() -> Operation {
+    let mut before = Machine::with_volume(2);
+    before.create("b", 3);
+    before.host.rest(&top("b"));
+    Operation {
+        before,
+        act: |process| process.engine()?.delete_volume("b"),
+        done: |machine, _| machine.gone("b"),
+        finish: false,
+    }
+}
+
+fn deactivate() -> Operation {
+    Operation {
+        before: Machine::with_volume(2),
+        act: |process| process.engine()?.deactivate(&lv("a")),
+        done: |machine, _| machine.volumes.get_mut("a").expect("a volume").active = false,
+        finish: false,
+    }
+}
+
+fn activate() -> Operation {
+    let before = Machine::with_volume(3);
+    before.process().engine().expect("open").deactivate(&lv("a")).expect("stopped");
+    Operation { before, act: |process| process.engine()?.activate(&lv("a")), done: |_, _| {}, finish: false }
+}
+
+fn expand() -> Operation {
+    Operation {
+        before: Machine::with_volume(2),
+        act: |process| process.engine()?.expand_volume(&lv("a"), LARGER, None).map(drop),
+        done: |machine, _| {
+            machine.volumes.get_mut("a").expect("a volume").size = LARGER;
+            machine.host.keep_busy(&top("a"), LARGER.sectors_floor(), 1);
+            machine.host.sleep(Duration::from_millis(200));
+        },
+        finish: true,
+    }
+}
+
+fn split(images: usize) -> Operation {
+    Operation {
+        before: Machine::with_volume(images),
+        act: |process| process.engine()?.create_snapshot(&snapshot_spec("a", "one")).map(drop),
+        done: |machine, begun| machine.snapped("a", "one", begun),
+        finish: false,
+    }
+}
+
+fn split_first() -> Operation {
+    Operation { before: Machine::with_slow_first_image(3), ..split(3) }
+}
+
+fn activate_with_split() -> Operation {
+    let mut before = Machine::with_volume(3);
+    before.split("a", "one");
+    before.process().engine().expect("open").deactivate(&lv("a")).expect("stopped");
+    Operation { before, ..activate() }
+}
+
+fn split_again() -> Operation {
+    let mut before = Machine::with_volume(3);
+    before.split("a", "one");
+    before.host.sleep(Duration::from_secs(1));
+    Operation {
+        before,
+        act: |process| process.engine()?.create_snapshot(&snapshot_spec("a", "two")).map(drop),
+        done: |machine, begun| machine.snapped("a", "two", begun),
+        finish: false,
+    }
+}
+
+fn merge(mut before: Machine) -> Operation {
+    before.split("a", "one");
+    before.host.sleep(Duration::from_secs(1));
+    Operation {
+        before,
+        act: |process| process.engine()?.delete_snapshot(&snapshot_id("a", "one")),
+        done: |machine, _| drop(machine.volumes.get_mut("a").expect("a volume").snapshots.remove("one")),
+        finish: true,
+    }
+}
+
+fn merge_of_two(which: &str) -> Operation {
+    let mut before = Machine::with_volume(3);
+    for name in ["one", "two"] {
+        before.split("a", name);
+        before.host.sleep(Duration::from_secs(1));
+    }
+    let mut process = before.process();
+    crate::check::check(&mut before, &mut process, "before the merge");
+    if which == "one" {
+        Operation {
+            before,
+            act: |process| process.engine()?.delete_snapshot(&snapshot_id("a", "one")),
+            done: |machine, _| drop(machine.volumes.get_mut("a").expect("a volume").snapshots.remove("one")),
+            finish: true,
+        }
+    } else {
+        Operation {
+            before,
+            act: |process| process.engine()?.delete_snapshot(&snapshot_id("a", "two")),
+            done: |machine, _| drop(machine.volumes.get_mut("a").expect("a volume").snapshots.remove("two")),
+            finish: true,
+        }
+    }
+}
+
+/// To the last of these splits, while nobody uses the volume.
+fn roll_back(splits: &[&str]) -> Operation {
+    let mut before = Machine::with_volume(3);
+    for name in splits {
+        before.split("a", name);
+        before.host.sleep(Duration::from_secs(1));
+    }
+    let mut process = before.process();
+    crate::check::check(&mut before, &mut process, "before the rollback");
+    before.rest();
+    before.host.sleep(Duration::from_secs(1));
+    if splits.len() == 1 {
+        Operation {
+            before,
+            act: |process| process.engine()?.roll_back(&snapshot_id("a", "one"), |_| {}),
+            done: |machine, _| machine.rolled_back("a", "one"),
+            finish: false,
+        }
+    } else {
+        Operation {
+            before,
+            act: |process| process.engine()?.roll_back(&snapshot_id("a", "two"), |_| {}),
+            done: |machine, _| machine.rolled_back("a", "two"),
+            finish: false,
+        }
+    }
+}
+
+fn create_view() -> Operation {
+    let mut before = Machine::with_volume(2);
+    before.split("a", "one");
+    Operation {
+        before,
+        act: |process| process.engine()?.create_view("look", &snapshot_id("a", "one")).map(drop),
+        done: |machine, _| drop(machine.views.insert("look".to_owned(), snapshot_id("a", "one"))),
+        finish: false,
+    }
+}
+
+fn delete_view() -> Operation {
+    let mut before = Machine::with_volume(2);
+    before.split("a", "one");
+    before.process().engine().expect("open").create_view("look", &snapshot_id("a", "one")).expect("a view");
+    before.views.insert("look".to_owned(), snapshot_id("a", "one"));
+    Operation {
+        before,
+        act: |process| process.engine()?.delete_volume("look"),
+        done: |machine, _| drop(machine.views.remove("look")),
+        finish: false,
+    }
+}

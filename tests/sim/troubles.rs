@@ -1,0 +1,112 @@
+//! What one fault leaves must not stand in the way of something else, and what another tool left is put right.
+
+use std::time::Duration;
+
+use splitmirror::host::DeviceMapper;
+use splitmirror::host::sim::{Cut, Fault, Stop, run};
+use splitmirror::report::chain;
+
+use crate::check::check;
+use crate::foreign;
+use crate::machine::{Machine, Process, snapshot_id, snapshot_spec, top};
+
+const EIO: i32 = 5;
+
+fn split(name: &str) -> impl Fn(&mut Process) -> splitmirror::engine::Result<()> + '_ {
+    move |process| process.engine()?.create_snapshot(&snapshot_spec("a", name)).map(drop)
+}
+
+/// How many calls to the machine an operation makes.
+fn calls(before: &Machine, work: impl Fn(&mut Process) -> splitmirror::engine::Result<()>) -> u64 {
+    let rehearsal = before.fork(0);
+    rehearsal.host.arm(None);
+    work(&mut rehearsal.process()).unwrap_or_else(|error| panic!("rehearsal: {}", chain(&error)));
+    u64::try_from(rehearsal.host.trace().len()).expect("few calls")
+}
+
+#[test]
+fn a_split_that_failed_half_way_keeps_nobody_from_another_one_nor_from_a_merge() {
+    let before = Machine::with_volume(3);
+    for call in 0..calls(&before, split("one")) {
+        for done in [false, true] {
+            let context = format!("call {call}, {}", if done { "done" } else { "not done" });
+            let mut machine = before.fork(call);
+            machine.host.arm(Some(Fault::Errno { call, errno: EIO, done }));
+            let mut process = machine.process();
+            drop(split("one")(&mut process));
+            machine.host.arm(None);
+            machine.host.sleep(Duration::from_millis(200));
+            let begun = machine.host.journal(&top("a")).acknowledged.len();
+            process.insist(|process| split("two")(process)).unwrap_or_else(|error| {
+                panic!("{context}: another: {}", chain(&error));
+            });
+            machine.snapped("a", "two", begun);
+            process
+                .insist(|process| process.engine()?.delete_snapshot(&snapshot_id("a", "one")))
+                .unwrap_or_else(|error| panic!("{context}: merge: {}", chain(&error)));
+            machine.start_again(Stop::Killed);
+            let mut process = machine.process();
+            process.engine().expect("open").recover().expect("recovered");
+            process.finish().expect("finished");
+            check(&mut machine, &mut process, &context);
+        }
+    }
+}
+
+#[test]
+fn a_split_of_another_tool_survives_a_power_cut_in_a_split_of_ours() {
+    let mut before = Machine::with_volume(3);
+    before.split("a", "one");
+    let slot = before.process().engine().expect("open").snapshots().expect("listed")[0].slot;
+    foreign::disown(&before.host, &format!("a_rimage_{slot}"));
+    for call in 0..calls(&before, split("two")) {
+        let mut machine = before.fork(call);
+        machine.host.arm(Some(Fault::PowerCut { call, at: Cut::After }));
+        let mut process = machine.process();
+        let stopped = run(|| split("two")(&mut process));
+        machine.host.arm(None);
+        if let Err(stop) = stopped {
+            machine.start_again(stop);
+        }
+        let mut process = machine.process();
+        let engine = process.engine().expect("open");
+        let failed = engine.recover().expect("recovered");
+        assert!(failed.is_empty(), "call {call}: {failed:?}");
+        let snapshots = engine.snapshots().expect("listed");
+        assert!(
+            snapshots.iter().any(|snapshot| snapshot.slot == slot && snapshot.name.is_none()),
+            "call {call}: {snapshots:?}"
+        );
+        process.insist(|process| split("two")(process)).expect("split");
+    }
+}
+
+#[test]
+fn what_a_tool_left_held_back_when_it_died_goes_on_after_a_start() {
+    let mut machine = Machine::with_volume(3);
+    machine.split("a", "one");
+    foreign::die_in_a_change(&machine.host);
+    machine.start_again(Stop::Killed);
+    let mut process = machine.process();
+    let failed = process.engine().expect("open").recover().expect("recovered");
+    assert!(failed.is_empty(), "{failed:?}");
+    machine.host.sleep(Duration::from_secs(1));
+    process.finish().expect("finished");
+    check(&mut machine, &mut process, "after the start");
+    machine.merge_all(&mut process).expect("merged");
+    check(&mut machine, &mut process, "all merged");
+}
+
+#[test]
+fn an_image_that_somebody_has_open_is_not_split_off() {
+    let machine = Machine::with_volume(2);
+    machine.host.hold("vg-a_rimage_1", true);
+    let mut process = machine.process();
+    let refused = split("one")(&mut process).expect_err("it is open");
+    assert!(chain(&refused).contains("close"), "{}", chain(&refused));
+    assert!(process.engine().expect("open").snapshots().expect("listed").is_empty());
+    machine.host.hold("vg-a_rimage_1", false);
+    split("one")(&mut process).expect("split");
+    let info = machine.host.dm_info("vg-a_rimage_1").expect("looked").expect("a device");
+    assert!(info.read_only);
+}
