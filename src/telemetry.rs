@@ -13,6 +13,9 @@ use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 /// The variable that says what is logged, as `info,splitmirror=debug`.
 pub const FILTER_VARIABLE: &str = "SPLITMIRROR_LOG";
 
+/// Requests that have failed, as the Kubernetes client logs them.
+const CLIENT_ERRORS: &str = "kube_client::client::builder=off";
+
 /// What is logged when [`FILTER_VARIABLE`] says nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Default {
@@ -34,7 +37,9 @@ pub fn start(default: Default) -> Result<(), TryInitError> {
     let filter = EnvFilter::builder()
         .with_default_directive(default.into())
         .with_env_var(FILTER_VARIABLE)
-        .from_env_lossy();
+        .from_env_lossy()
+        // Whoever made the request tells of the same error, and what was to be done.
+        .add_directive(CLIENT_ERRORS.parse().expect("a directive"));
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let registry = tracing_subscriber::registry().with(filter);
     if std::io::stderr().is_terminal() {

@@ -31,6 +31,7 @@ mod schema;
 pub mod snapshot;
 pub mod subject;
 pub mod volume;
+pub mod watch;
 
 #[cfg(test)]
 mod tests;

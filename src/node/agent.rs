@@ -7,11 +7,9 @@ use std::time::{Duration, Instant as WallInstant};
 use futures::StreamExt as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::core::DeserializeGuard;
-use kube::runtime::WatchStreamExt as _;
 use kube::runtime::events::{Recorder, Reporter};
-use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client, Resource};
+use kube::runtime::watcher::{self, Event};
+use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
@@ -201,32 +199,18 @@ impl<H: Host + Clone + 'static, M: Mounts> Agent<H, M> {
         is_heard(&self.inputs, input);
     }
 
-    /// Watches this node's objects of one kind. What cannot be read of one does not keep the others from being seen.
+    /// Watches this node's objects of one kind.
     fn watch<K>(&self, input: fn(Event<K>) -> Input) -> JoinHandle<()>
     where
         K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
     {
         let config = watcher::Config::default().fields(&format!("{}={}", api::NODE_FIELD, self.shared.node));
-        let objects: Api<DeserializeGuard<K>> = Api::all(self.client.clone());
+        let mut events = api::watch::objects::<K>(&self.client, config).boxed();
         let inputs = self.inputs.clone();
-        let mut events = watcher(objects, config).default_backoff().boxed();
         tokio::spawn(async move {
-            let mut away = false;
             while let Some(event) = events.next().await {
-                match event {
-                    Ok(event) => {
-                        if std::mem::take(&mut away) {
-                            tracing::info!(kind = %K::kind(&()), "objects are watched again");
-                        }
-                        let heard = readable(event).is_none_or(|event| is_heard(&inputs, input(event)));
-                        if !heard {
-                            return;
-                        }
-                    }
-                    Err(error) if !std::mem::replace(&mut away, true) => {
-                        tracing::warn!(kind = %K::kind(&()), "objects cannot be watched: {error}");
-                    }
-                    Err(_) => {}
+                if !is_heard(&inputs, input(event)) {
+                    return;
                 }
             }
         })
@@ -377,23 +361,4 @@ fn not_open(pool: &VgName) -> Refused {
 
 fn refused(error: backend::Error) -> Refused {
     Refused { class: error.class, message: error.message }
-}
-
-/// Objects that can be read; of one that cannot, the log tells.
-fn readable<K: Resource<DynamicType = ()>>(event: Event<DeserializeGuard<K>>) -> Option<Event<K>> {
-    let read = |DeserializeGuard(object): DeserializeGuard<K>| match object {
-        Ok(object) => Some(object),
-        Err(invalid) => {
-            let name = invalid.metadata.name.unwrap_or_default();
-            tracing::error!(kind = %K::kind(&()), name, "an object is not understood: {}", invalid.error);
-            None
-        }
-    };
-    match event {
-        Event::Apply(object) => read(object).map(Event::Apply),
-        Event::Delete(object) => read(object).map(Event::Delete),
-        Event::InitApply(object) => read(object).map(Event::InitApply),
-        Event::Init => Some(Event::Init),
-        Event::InitDone => Some(Event::InitDone),
-    }
 }

@@ -120,7 +120,8 @@ fn every_container_is_watched() {
                 "driver" => &["startupProbe", "livenessProbe", "readinessProbe"],
                 // It is the probe.
                 "livenessprobe" => &[],
-                _ => &["livenessProbe"],
+                "node-driver-registrar" => &["livenessProbe"],
+                _ => &["startupProbe", "livenessProbe"],
             };
             assert_eq!(probes, expected, "{}", container.name);
             for probe in expected {
@@ -168,12 +169,19 @@ fn container_args(objects: &[Value], of: &str, name: &str) -> Vec<String> {
 fn the_program_takes_the_arguments_that_it_is_given() {
     for values in ALL {
         let objects = render(values);
-        let driver = container(&objects, "DaemonSet", "driver");
-        let mut line = texts(&driver.spec["command"]);
-        line.extend(driver.args().into_iter().filter(|arg| *arg != "--extra"));
-        let line = line.into_iter().map(|arg| arg.replace("$(NODE_NAME)", "node-1"));
-        let parsed = Cli::try_parse_from(line).unwrap_or_else(|error| panic!("{error}"));
-        assert!(matches!(parsed.command, Command::Node(_)), "{:?}", parsed.command);
+        for of in ["DaemonSet", "Deployment"] {
+            let driver = container(&objects, of, "driver");
+            let mut line = texts(&driver.spec["command"]);
+            line.extend(driver.args().into_iter().filter(|arg| *arg != "--extra"));
+            let line = line.into_iter().map(|arg| arg.replace("$(NODE_NAME)", "node-1"));
+            let parsed = Cli::try_parse_from(line).unwrap_or_else(|error| panic!("{error}"));
+            let role = match parsed.command {
+                Command::Node(_) => "DaemonSet",
+                Command::Controller(_) => "Deployment",
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(role, of);
+        }
     }
 }
 

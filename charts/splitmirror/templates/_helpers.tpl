@@ -111,13 +111,22 @@ securityContext:
       fieldPath: metadata.name
 {{- end }}
 
-{{/* A sidecar that cannot renew its lease is restarted. Call with the port's name. */}}
+{{/*
+A sidecar that cannot renew its lease is restarted. It answers only once the driver is ready, which takes what the driver's own
+start may take. Call with the port's name.
+*/}}
 {{- define "splitmirror.leaderProbe" -}}
+startupProbe:
+  httpGet:
+    path: /healthz/leader-election
+    port: {{ . }}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 30
 livenessProbe:
   httpGet:
     path: /healthz/leader-election
     port: {{ . }}
-  initialDelaySeconds: 10
   periodSeconds: 20
   timeoutSeconds: 10
   failureThreshold: 1

@@ -106,7 +106,9 @@ impl Pki {
             ("-out", &pair.cert),
             ("-keyout", &pair.key),
         ];
-        openssl(&["req", "-x509", "-subj", subject], &[&NEW_KEY, more].concat(), &files)?;
+        // Else it would say that it is an authority itself, which not every client takes from a server.
+        let own = ["req", "-x509", "-extensions", "v3_req", "-subj", subject];
+        openssl(&own, &[&NEW_KEY, more].concat(), &files)?;
         Ok(pair)
     }
 }

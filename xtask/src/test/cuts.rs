@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::boots::{Said, console, describe, listen};
+use super::boots::{Said, blamed, console, describe, listen};
 use super::level::{Job, Stage};
 use super::scenarios::{PATIENCE, worse};
 use crate::contract::{Message, Outcome, Scenario, spread};
@@ -41,8 +41,8 @@ enum Step {
     NoMore,
     /// It did what it was asked and ended.
     Ended,
-    /// Something else.
-    Broken(String),
+    /// Something else, and what the test comes to.
+    Broken(Outcome),
 }
 
 impl Stage<'_> {
@@ -67,7 +67,10 @@ impl Stage<'_> {
         };
         let report = running.power_cut();
         self.spent(&report);
-        let mut outcome = worse(outcome, trouble);
+        let mut outcome = match worse(outcome, trouble) {
+            Outcome::Failed(reason) => blamed(&kernel.release, reason, &report.lines),
+            outcome => outcome,
+        };
         if outcome == Outcome::Passed && cuts.is_none() {
             outcome = Outcome::Failed("it did not say how many cut points there are".to_owned());
         }
@@ -115,7 +118,7 @@ impl Stage<'_> {
                     }
                 }
                 Step::Ended => {}
-                Step::Broken(reason) => {
+                Step::Broken(outcome) => {
                     let label = match chain.resuming.take() {
                         Some(label) => label,
                         None => {
@@ -124,7 +127,7 @@ impl Stage<'_> {
                             point.to_string()
                         }
                     };
-                    self.judge(kernel, scenario, &mut chain, &label, &Outcome::Failed(reason));
+                    self.judge(kernel, scenario, &mut chain, &label, &outcome);
                     disks = self.lab.disks(scenario.disks, scenario.bytes)?;
                 }
             }
@@ -143,6 +146,7 @@ impl Stage<'_> {
         }
         let mut running = self.boot(kernel, scenario, disks, &args)?;
         let patience = || Instant::now() + Duration::from_secs(scenario.timeout).max(PATIENCE);
+        let broken = |reason: &str| Step::Broken(Outcome::Failed(reason.to_owned()));
         let (mut deadline, mut shown, mut trouble) = (patience(), 0, None);
         let step = loop {
             match listen(&mut running, deadline) {
@@ -154,8 +158,8 @@ impl Stage<'_> {
                     shown = running.lines().len();
                     match (chain.resuming.take(), outcome) {
                         (Some(label), outcome) => self.judge(kernel, scenario, chain, &label, &outcome),
-                        (None, Outcome::Failed(reason)) => break Step::Broken(reason),
-                        (None, _) => break Step::Broken("a result, but no power cut".to_owned()),
+                        (None, outcome @ Outcome::Failed(_)) => break Step::Broken(outcome),
+                        (None, _) => break broken("a result, but no power cut"),
                     }
                     if chain.heading.is_none() {
                         break Step::Ended;
@@ -169,8 +173,8 @@ impl Stage<'_> {
                 Said::Ended(End::Exited(0)) if chain.resuming.is_none() && chain.heading.is_none() => {
                     break Step::Ended;
                 }
-                Said::Ended(end) => break Step::Broken(describe(end)),
-                Said::TimedOut => break Step::Broken("no end in the time it may take".to_owned()),
+                Said::Ended(end) => break broken(&describe(end)),
+                Said::TimedOut => break broken("no end in the time it may take"),
             }
         };
         let report = running.power_cut();
@@ -179,7 +183,9 @@ impl Stage<'_> {
         // A fault of the kernel before a cut would be lost with the boot.
         match (step, trouble) {
             (Step::Ended, _) => Ok(Step::Ended),
-            (_, Some(line)) => Ok(Step::Broken(format!("guest kernel: {line}"))),
+            (_, Some(line)) => {
+                Ok(Step::Broken(blamed(&kernel.release, format!("guest kernel: {line}"), &report.lines)))
+            }
             (step, None) => Ok(step),
         }
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::boots::{Said, console, describe, listen};
+use super::boots::{Said, blamed, console, describe, listen};
 use super::level::Stage;
 use crate::contract::{Message, Outcome, Scenario};
 use crate::kernel::Kernel;
@@ -79,7 +79,7 @@ impl Stage<'_> {
             let name = current.as_ref().map_or_else(|| first.name.clone(), |current| current.name.clone());
             let trouble = current.and_then(|current| current.trouble);
             let reason = trouble.map_or(reason.clone(), |line| format!("{reason}; guest kernel: {line}"));
-            let outcome = Outcome::Failed(reason);
+            let outcome = blamed(&kernel.release, reason, &report.lines);
             self.report.result(&self.id(kernel, &name), &outcome, &console(&report.lines));
             // A name that was never asked for must not keep us here for ever.
             let at = pending.iter().position(|scenario| scenario.name == name).unwrap_or(0);
