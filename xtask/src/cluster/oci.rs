@@ -22,7 +22,7 @@ pub struct Image {
     /// `registry/name:tag`.
     pub name: String,
     /// Programs, and where they are in the image.
-    pub programs: Vec<(PathBuf, &'static str)>,
+    pub programs: Vec<(PathBuf, String)>,
     /// Symbolic links: where, and to what.
     pub links: Vec<(String, &'static str)>,
     /// What is started unless told otherwise.
@@ -45,6 +45,9 @@ impl Image {
         }
         for (program, place) in &self.programs {
             let inside = root.join(place.trim_start_matches('/'));
+            if let Some(dir) = inside.parent() {
+                fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
+            }
             fs::copy(program, &inside).with_context(|| format!("copying {}", program.display()))?;
             fs::set_permissions(&inside, fs::Permissions::from_mode(0o755))
                 .with_context(|| format!("making {} executable", inside.display()))?;
