@@ -23,6 +23,8 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, ObjectMeta, PostParams};
 use kube::{Client, Error};
 
+use crate::api::client;
+
 /// How long a lease counts after it was last written.
 const LASTS_SECONDS: i32 = 40;
 /// How often it is written, and looked at while another has it.
@@ -36,6 +38,20 @@ pub struct Claim {
     leases: Api<Lease>,
     name: String,
     identity: String,
+}
+
+/// What was last told of an API server that refuses, or does not answer: that is told once.
+#[derive(Debug, Default)]
+struct Asked(Option<String>);
+
+impl Asked {
+    fn told(&mut self, lease: &str, error: Option<&Error>) {
+        let why = error.map(client::told);
+        if let Some(why) = why.as_ref().filter(|why| self.0.as_ref() != Some(*why)) {
+            tracing::warn!(lease, "the lease is not to be had, which is tried again: {why}");
+        }
+        self.0 = why;
+    }
 }
 
 /// What a look at the lease comes to.
@@ -75,8 +91,11 @@ impl Claim {
     /// Waits until the lease is held.
     pub async fn acquire(&self) {
         let mut told = None;
+        let mut asked = Asked::default();
         loop {
-            match self.round().await {
+            let round = self.round().await;
+            asked.told(&self.name, round.as_ref().err());
+            match round {
                 Ok(Judgement::Ours) => return,
                 Ok(Judgement::Theirs { holder }) => {
                     if told.as_ref() != Some(&holder) {
@@ -91,18 +110,18 @@ impl Claim {
                     told = Some(holder);
                     tokio::time::sleep(ROUND).await;
                 }
-                Err(error) => {
-                    tracing::debug!(lease = self.name, "the lease is not to be had yet: {error}");
-                    tokio::time::sleep(SOON).await;
-                }
+                Err(_) => tokio::time::sleep(SOON).await,
             }
         }
     }
 
     /// Keeps the lease; done when another agent has it.
     pub async fn keep(&self) {
+        let mut asked = Asked::default();
         loop {
-            let pause = match self.round().await {
+            let round = self.round().await;
+            asked.told(&self.name, round.as_ref().err());
+            let pause = match round {
                 Ok(Judgement::Ours) => ROUND,
                 Ok(Judgement::Theirs { holder }) => {
                     tracing::error!(
@@ -112,10 +131,7 @@ impl Claim {
                     );
                     return;
                 }
-                Err(error) => {
-                    tracing::debug!(lease = self.name, "the lease is not renewed: {error}");
-                    SOON
-                }
+                Err(_) => SOON,
             };
             tokio::time::sleep(pause).await;
         }

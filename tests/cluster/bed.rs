@@ -23,6 +23,9 @@ use crate::node::Node;
 /// A shell and the usual tools.
 pub const BUSYBOX: &str = "localhost/busybox:1";
 
+/// The same, and SQLite.
+pub const DATABASE: &str = "localhost/database:1";
+
 /// What a bed says of itself.
 #[derive(Deserialize)]
 struct Description {

@@ -108,11 +108,13 @@ impl Kubectl {
         }
     }
 
-    fn run_with(&self, args: &[&str], input: Option<&str>) -> Outcome<String> {
+    /// Runs `kubectl` with this as its standard input.
+    pub fn run_with(&self, args: &[&str], input: Option<&str>) -> Outcome<String> {
         output(self.program("kubectl").arg("--request-timeout=20s").args(args), input)
     }
 
-    fn program(&self, name: &str) -> Command {
+    /// One of them, to be run.
+    pub fn program(&self, name: &str) -> Command {
         Command::new(self.clients.join(name))
     }
 }
@@ -249,8 +251,6 @@ impl<'a> Namespace<'a> {
         for args in [
             vec!["get", "nodes,pods,pvc,pv", "--all-namespaces", "--output=wide"],
             vec!["describe", "pods", &namespace],
-            vec!["logs", "--selector=app.kubernetes.io/name=splitmirror", "--all-containers", "--prefix", "--tail=100", &namespace],
-            vec!["logs", "--selector=app.kubernetes.io/name=splitmirror", "--all-containers", "--prefix", "--tail=50", "--previous", &namespace],
             vec!["get", "events", &namespace, "--sort-by=.lastTimestamp"],
         ] {
             println!("$ kubectl {}", args.join(" "));
@@ -286,7 +286,7 @@ fn parse(text: &str) -> Outcome<Value> {
 }
 
 /// What a program prints; anything but success is an error.
-fn output(command: &mut Command, input: Option<&str>) -> Outcome<String> {
+pub fn output(command: &mut Command, input: Option<&str>) -> Outcome<String> {
     let line = || {
         let words = command.get_args().map(OsStr::to_string_lossy);
         words.fold(command.get_program().to_string_lossy().into_owned(), |line, word| line + " " + &word)

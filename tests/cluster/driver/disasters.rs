@@ -1,0 +1,174 @@
+//! Nodes, the API server and etcd go, and nothing of the data.
+
+use serde_json::{Value, json};
+
+use super::deaths::{change_much, merging, slow_volume};
+use super::user::{
+    CLASS, SNAPSHOTS, claim, event, give_up, gone, images, images_are_equal, leave, node_of, read, snapshot,
+    user, view, volume_of, write,
+};
+use super::{DRIVER, all_ready, equal, install, ready, text};
+use crate::Outcome;
+use crate::bed::until;
+use crate::kubectl::{Namespace, PATIENCE, cluster, condition};
+
+pub fn a_merge_goes_on_without_an_api_server(bed: &Namespace) -> Outcome {
+    ready(bed)?;
+    let volume = slow_volume(bed)?;
+    let node = node_of(bed, "app")?;
+    let handle = snapshot(bed, "cut", "data")?;
+    change_much(bed)?;
+    bed.kubectl().run(&["delete", "volumesnapshot", "cut", "--namespace", bed.name(), "--wait=false"])?;
+    merging(bed, &volume)?;
+    bed.stop_api()?;
+    let merged = until("it is merged without anybody to tell", PATIENCE, || {
+        let tags = node.run(&["lvs", "--noheadings", "--options=lv_tags"])?;
+        let status = node.run(&["dmsetup", "status", "--target=raid"])?;
+        let over = status.contains("AAA") && !tags.contains("merge");
+        if over { Ok(Some(())) } else { Err(format!("{status}{tags}")) }
+    });
+    bed.start_api()?;
+    merged?;
+    gone(bed, cluster("mirrorsnapshot", &handle))?;
+    images(bed, &volume, 3, 0)?;
+    event(bed, "data", "MergeCompleted", "")?;
+    let pod = bed.kubectl().get(bed.object("pod", "app"))?;
+    equal(
+        "its user has not noticed",
+        pod["status"]["containerStatuses"][0]["restartCount"].as_u64(),
+        Some(0),
+    )?;
+    bed.kubectl().delete(bed.object("pod", "app"))?;
+    images_are_equal(bed, node, &volume, 3)?;
+    give_up(bed, "data", &volume)
+}
+
+/// A node loses power with a snapshot outstanding, after somebody has deleted the objects.
+pub fn a_power_cut_and_hand_deleted_objects_lose_nothing(bed: &Namespace) -> Outcome {
+    ready(bed)?;
+    claim(bed, "data", CLASS, "64Mi")?;
+    user(bed, "app", "data", false)?;
+    write(bed, "app", "before")?;
+    let volume = volume_of(bed, "data")?;
+    images(bed, &volume, 3, 0)?;
+    let handle = snapshot(bed, "cut", "data")?;
+    write(bed, "app", "after")?;
+
+    for (kind, name) in [("mirrorvolume", &volume), ("mirrorsnapshot", &handle)] {
+        bed.kubectl().delete(cluster(kind, name))?;
+        let ready = |seen: &Value| condition(seen, "Ready") == Some("True");
+        bed.kubectl().wait(cluster(kind, name), "there again", ready)?;
+    }
+
+    let node = node_of(bed, "app")?;
+    node.power_cut()?;
+    node.boot()?;
+    bed.restore()?;
+    let again = |pod: &Value| {
+        pod["status"]["containerStatuses"][0]["restartCount"].as_u64() >= Some(1)
+            && condition(pod, "Ready") == Some("True")
+    };
+    bed.kubectl().wait(bed.object("pod", "app"), "running again", again)?;
+    equal("what was synced is there", read(bed, "app")?.as_str(), "after")?;
+    view(bed, "look", "cut", "64Mi")?;
+    user(bed, "reader", "look", true)?;
+    equal("the snapshot is there", read(bed, "reader")?.as_str(), "before")?;
+    leave(bed, "reader", "look")?;
+    bed.kubectl().delete(bed.object("volumesnapshot", "cut"))?;
+    images(bed, &volume, 3, 0)?;
+    bed.kubectl().delete(bed.object("pod", "app"))?;
+    images_are_equal(bed, node, &volume, 3)?;
+    give_up(bed, "data", &volume)?;
+    all_ready(bed)
+}
+
+/// All objects are gone, those of the driver and of its users; only the disks are there.
+pub fn a_lost_etcd_loses_no_volume_and_no_snapshot(bed: &Namespace) -> Outcome {
+    ready(bed)?;
+    claim(bed, "data", CLASS, "64Mi")?;
+    user(bed, "app", "data", false)?;
+    write(bed, "app", "before")?;
+    let volume = volume_of(bed, "data")?;
+    images(bed, &volume, 3, 0)?;
+    let handle = snapshot(bed, "cut", "data")?;
+    write(bed, "app", "after")?;
+    let node = node_of(bed, "app")?;
+
+    bed.wipe_etcd()?;
+    let bed = &Namespace::create(bed, bed.name())?;
+    install(bed)?;
+    all_ready(bed)?;
+    for (kind, name) in [("mirrorvolume", &volume), ("mirrorsnapshot", &handle)] {
+        let ready = |seen: &Value| condition(seen, "Ready") == Some("True");
+        let seen = bed.kubectl().wait(cluster(kind, name), "there again", ready)?;
+        equal("on its node", seen["spec"]["node"].as_str(), Some(node.name()))?;
+    }
+    images(bed, &volume, 2, 1)?;
+
+    // As docs/ops/kubernetes.md says.
+    let at = json!({
+        "key": "topology.splitmirror.io/node",
+        "operator": "In",
+        "values": [node.name()],
+    });
+    bed.kubectl().apply(&json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": { "name": "rescued", "annotations": { "pv.kubernetes.io/provisioned-by": DRIVER } },
+        "spec": {
+            "capacity": { "storage": "64Mi" },
+            "accessModes": ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Delete",
+            "storageClassName": CLASS,
+            "csi": { "driver": DRIVER, "volumeHandle": volume, "fsType": "ext4" },
+            "nodeAffinity": { "required": { "nodeSelectorTerms": [{ "matchExpressions": [at] }] } },
+        },
+    }))?;
+    bed.apply(json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": { "name": "data" },
+        "spec": {
+            "storageClassName": CLASS,
+            "volumeName": "rescued",
+            "accessModes": ["ReadWriteOnce"],
+            "resources": { "requests": { "storage": "64Mi" } },
+        },
+    }))?;
+    user(bed, "app", "data", false)?;
+    equal("what was written is there", read(bed, "app")?.as_str(), "after")?;
+    bed.kubectl().apply(&json!({
+        "apiVersion": SNAPSHOTS,
+        "kind": "VolumeSnapshotContent",
+        "metadata": { "name": "rescued" },
+        "spec": {
+            "driver": DRIVER,
+            "deletionPolicy": "Delete",
+            "volumeSnapshotClassName": CLASS,
+            "source": { "snapshotHandle": handle },
+            "volumeSnapshotRef": { "name": "cut", "namespace": bed.name() },
+        },
+    }))?;
+    bed.apply(json!({
+        "apiVersion": SNAPSHOTS,
+        "kind": "VolumeSnapshot",
+        "metadata": { "name": "cut" },
+        "spec": {
+            "volumeSnapshotClassName": CLASS,
+            "source": { "volumeSnapshotContentName": "rescued" },
+        },
+    }))?;
+    let ready = |seen: &Value| seen["status"]["readyToUse"] == true;
+    let seen = bed.kubectl().wait(bed.object("volumesnapshot", "cut"), "ready", ready)?;
+    println!("{}", text(&seen["status"]["restoreSize"])?);
+    view(bed, "look", "cut", "64Mi")?;
+    user(bed, "reader", "look", true)?;
+    equal("so is the snapshot", read(bed, "reader")?.as_str(), "before")?;
+    leave(bed, "reader", "look")?;
+    bed.kubectl().delete(bed.object("volumesnapshot", "cut"))?;
+    gone(bed, cluster("mirrorsnapshot", &handle))?;
+    images(bed, &volume, 3, 0)?;
+    bed.kubectl().delete(bed.object("pod", "app"))?;
+    images_are_equal(bed, node, &volume, 3)?;
+    give_up(bed, "data", &volume)
+}

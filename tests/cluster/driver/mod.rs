@@ -1,0 +1,233 @@
+//! The driver as a user has it: installed by its chart, used through claims, snapshots and `kubectl`.
+//!
+//! It is installed once, in a namespace of its own, with the same pool on every node; each scenario uses its own claims.
+
+mod deaths;
+mod disasters;
+mod everyday;
+mod refusals;
+mod rights;
+mod user;
+
+use std::sync::Mutex;
+
+use serde_json::{Value, json};
+
+use crate::bed::{Bed, until};
+use crate::kubectl::{Object, PATIENCE, cluster, condition};
+use crate::node::Node;
+use crate::{Outcome, Scenario};
+
+/// Where it is installed.
+const NAMESPACE: &str = "splitmirror";
+/// The volume group on every node.
+const POOL: &str = "fast";
+/// Its CSI name, and its provisioner's in a StorageClass.
+const DRIVER: &str = "splitmirror.io";
+const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/splitmirror");
+/// What the chart's objects carry.
+const LABEL: &str = "app.kubernetes.io/name=splitmirror";
+/// Images of the chart, and what they are called in the bed, which has versions of its own.
+const SIDECARS: [(&str, &str); 6] = [
+    ("controller.provisioner", "csi-provisioner"),
+    ("controller.snapshotter", "csi-snapshotter"),
+    ("controller.resizer", "csi-resizer"),
+    ("controller.livenessProbe", "livenessprobe"),
+    ("node.registrar", "csi-node-driver-registrar"),
+    ("node.livenessProbe", "livenessprobe"),
+];
+/// Takes all that stands on them away from a node's disks.
+const BLANK: &str = "
+export DM_DISABLE_UDEV=1
+dmsetup remove_all --force --deferred
+for disk in /dev/ubd[bcd]; do wipefs -qaf $disk; done";
+
+/// All of them. Those that throw away much come last.
+pub const SCENARIOS: [Scenario; 17] = [
+    Scenario {
+        name: "the_chart_is_taken_by_the_api_server",
+        timeout: 400,
+        run: everyday::the_chart_is_taken_by_the_api_server,
+    },
+    Scenario {
+        name: "a_claim_is_snapshotted_viewed_merged_and_grown",
+        timeout: 500,
+        run: everyday::a_claim_is_snapshotted_viewed_merged_and_grown,
+    },
+    Scenario {
+        name: "kubectl_tells_what_becomes_of_a_claim",
+        timeout: 400,
+        run: everyday::kubectl_tells_what_becomes_of_a_claim,
+    },
+    Scenario {
+        name: "capacity_follows_what_is_left_on_each_node",
+        timeout: 400,
+        run: everyday::capacity_follows_what_is_left_on_each_node,
+    },
+    Scenario {
+        name: "two_snapshots_show_their_instants_and_a_third_is_refused",
+        timeout: 500,
+        run: everyday::two_snapshots_show_their_instants_and_a_third_is_refused,
+    },
+    Scenario {
+        name: "a_database_goes_on_while_its_volume_is_split_and_merged",
+        timeout: 500,
+        run: everyday::a_database_goes_on_while_its_volume_is_split_and_merged,
+    },
+    Scenario { name: "classes_that_ask_for_nonsense_are_told_so", timeout: 400, run: refusals::classes },
+    Scenario { name: "snapshots_that_cannot_be_are_told_so", timeout: 400, run: refusals::snapshots },
+    Scenario { name: "what_is_edited_by_hand_does_no_harm", timeout: 400, run: refusals::edits },
+    Scenario { name: "a_pool_leaves_disks_alone_that_are_in_use", timeout: 400, run: refusals::pools },
+    Scenario { name: "an_agent_of_anothers_name_gets_nowhere", timeout: 400, run: refusals::impostor },
+    Scenario { name: "an_agents_token_is_good_for_its_own_node_only", timeout: 400, run: rights::cheating },
+    Scenario {
+        name: "an_agent_killed_in_mid_split_or_merge_finishes_it",
+        timeout: 600,
+        run: deaths::an_agent_killed_in_mid_split_or_merge_finishes_it,
+    },
+    Scenario {
+        name: "a_controller_killed_before_its_answer_is_not_missed",
+        timeout: 500,
+        run: deaths::a_controller_killed_before_its_answer_is_not_missed,
+    },
+    Scenario {
+        name: "a_merge_goes_on_without_an_api_server",
+        timeout: 500,
+        run: disasters::a_merge_goes_on_without_an_api_server,
+    },
+    Scenario {
+        name: "a_power_cut_and_hand_deleted_objects_lose_nothing",
+        timeout: 600,
+        run: disasters::a_power_cut_and_hand_deleted_objects_lose_nothing,
+    },
+    Scenario {
+        name: "a_lost_etcd_loses_no_volume_and_no_snapshot",
+        timeout: 700,
+        run: disasters::a_lost_etcd_loses_no_volume_and_no_snapshot,
+    },
+];
+
+/// Whether this process has installed it.
+static INSTALLED: Mutex<bool> = Mutex::new(false);
+
+/// The driver, installed on blank disks by the first who asks, and all of it ready.
+fn ready(bed: &Bed) -> Outcome {
+    let mut installed = INSTALLED.lock().map_err(|_| "a scenario before this one has panicked")?;
+    if !*installed {
+        uninstall(bed)?;
+        for node in bed.nodes() {
+            node.sh(BLANK)?;
+        }
+        install(bed)?;
+        *installed = true;
+    }
+    all_ready(bed)
+}
+
+/// Installs the chart, with what is on the disks.
+fn install(bed: &Bed) -> Outcome {
+    let (repository, tag) = image(bed, "splitmirror")?;
+    let pools = json!([{ "volumeGroup": POOL, "devices": bed.node(1).disks() }]);
+    let classes = json!([
+        { "name": "splitmirror", "parameters": { "splitmirror.io/minInSync": "1" } },
+        { "name": "splitmirror-safe", "parameters": { "splitmirror.io/minInSync": "3" } },
+    ]);
+    let mut sets = vec![format!("image.repository={repository},image.tag={tag},controller.replicas=1")];
+    for (value, name) in SIDECARS {
+        let (repository, tag) = image(bed, name)?;
+        sets.push(format!("{value}.image.repository={repository},{value}.image.tag={tag}"));
+    }
+    bed.kubectl().apply(&json!({
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {
+            "name": NAMESPACE,
+            "labels": { "pod-security.kubernetes.io/enforce": "privileged" },
+        },
+    }))?;
+    let (pools, classes) = (format!("pools={pools}"), format!("volumeSnapshotClasses={classes}"));
+    let values = ["--set-json", &pools, "--set-json", &classes, "--set", &sets.join(",")];
+    let install = ["install", "splitmirror", CHART, "--namespace", NAMESPACE, "--wait", "--timeout=180s"];
+    bed.kubectl().helm(&[&install[..], &values].concat()).map(drop)
+}
+
+/// An image's repository and tag.
+fn image<'a>(bed: &'a Bed, name: &str) -> Outcome<(&'a str, &'a str)> {
+    let image = bed.image(name)?;
+    image.rsplit_once(':').ok_or_else(|| format!("{image} has no tag"))
+}
+
+/// Removes what an earlier run has left.
+fn uninstall(bed: &Bed) -> Outcome {
+    let installed = bed.kubectl().helm(&["list", "--namespace", NAMESPACE, "--all", "--short"])?;
+    if !installed.trim().is_empty() {
+        let uninstall = ["uninstall", "splitmirror", "--namespace", NAMESPACE, "--wait", "--timeout=90s"];
+        bed.kubectl().helm(&uninstall)?;
+    }
+    // With all objects. What is on the disks is blanked.
+    bed.kubectl().run(&["delete", "crd", "--selector", LABEL, "--ignore-not-found"]).map(drop)
+}
+
+/// Waits until the controller answers, and every node's pool is open.
+fn all_ready(bed: &Bed) -> Outcome {
+    let controller =
+        Object { kind: "deployment", namespace: Some(NAMESPACE), name: "splitmirror-controller" };
+    bed.kubectl().wait(controller, "available", |seen| condition(seen, "Available") == Some("True"))?;
+    let agents = Object { kind: "daemonset", namespace: Some(NAMESPACE), name: "splitmirror-node" };
+    let count = bed.nodes().len();
+    bed.kubectl().wait(agents, "on all nodes", |seen| seen["status"]["numberReady"] == count)?;
+    for node in bed.nodes() {
+        let name = pool_of(node);
+        let ready = |pool: &Value| condition(pool, "Ready") == Some("True");
+        bed.kubectl().wait(cluster("mirrorpool", &name), "Ready", ready)?;
+    }
+    Ok(())
+}
+
+/// A node's MirrorPool.
+fn pool_of(node: &Node) -> String {
+    format!("{}.{POOL}", node.name())
+}
+
+/// The pod of the driver on a node.
+fn agent_on(bed: &Bed, node: &str) -> Outcome<String> {
+    let selector = format!("{LABEL},app.kubernetes.io/component=node");
+    let on_node = format!("--field-selector=spec.nodeName={node},status.phase=Running");
+    let name = "--output=jsonpath={.items[*].metadata.name}";
+    let args = ["get", "pods", "--namespace", NAMESPACE, "--selector", &selector, &on_node, name];
+    until("an agent runs there", PATIENCE, || {
+        let names = bed.kubectl().run(&args)?;
+        Ok(names.split_whitespace().next().map(str::to_owned))
+    })
+}
+
+/// Prints what the driver has said, and what becomes of its objects.
+pub fn show(bed: &Bed) {
+    let logs = ["logs", "--namespace", NAMESPACE, "--selector", LABEL, "--all-containers", "--prefix"];
+    for args in [
+        vec!["get", "splitmirror", "--output=wide"],
+        vec!["get", "events", "--namespace=default"],
+        [&logs[..], &["--tail=60"]].concat(),
+        [&logs[..], &["--tail=60", "--previous"]].concat(),
+    ] {
+        println!("$ kubectl {}", args.join(" "));
+        match bed.kubectl().run(&args) {
+            Ok(text) | Err(text) => println!("{text}"),
+        }
+    }
+}
+
+/// Whether it is so.
+fn that(what: &str, holds: bool, seen: impl std::fmt::Debug) -> Outcome {
+    if holds { Ok(()) } else { Err(format!("{what}: it does not hold: {seen:?}")) }
+}
+
+/// An answer as it should be.
+fn equal<T: PartialEq + std::fmt::Debug>(what: &str, seen: T, expected: T) -> Outcome {
+    if seen == expected { Ok(()) } else { Err(format!("{what}: {seen:?} instead of {expected:?}")) }
+}
+
+/// A field that is text.
+fn text(value: &Value) -> Outcome<String> {
+    value.as_str().map(str::to_owned).ok_or_else(|| format!("{value} is no text"))
+}
