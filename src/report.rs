@@ -17,7 +17,7 @@ pub enum Class {
     Exists,
     /// Another operation on the same thing is running: try again.
     InProgress,
-    /// No space, or no image can be spared.
+    /// No space.
     Exhausted,
     /// The state of the thing forbids it: change that first.
     Precondition,

@@ -12,7 +12,7 @@ Exit status:
   3   it does not exist
   4   it exists already, and is another
   5   its state forbids it: change that first
-  6   no space, or no image can be spared
+  6   no space
   7   another operation is running: try again
   8   the machine failed: a retry may succeed
   9   what is on the disks contradicts itself: nothing was changed

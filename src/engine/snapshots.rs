@@ -17,7 +17,7 @@ impl<H: Host> Engine<H> {
     /// Splits an image of a volume off, and keeps its slot. Repeating it gives the same snapshot.
     ///
     /// # Errors
-    /// The name is another volume's snapshot (`Exists`), no image can be spared (`Exhausted`), a resync did not end
+    /// The name is another volume's snapshot (`Exists`), no image can be spared (`Precondition`), a resync did not end
     /// in time (`InProgress`), there is no such volume (`NotFound`).
     pub fn create_snapshot(&self, spec: &SnapshotSpec) -> Result<SnapshotInfo> {
         let _guard = self.guard(&spec.volume)?;

@@ -153,7 +153,9 @@ fn choose(seen: &Seen, split: &Split) -> Next {
                 if attached == 1 { "" } else { "s" },
                 split.min_in_sync.max(1)
             );
-            Refusal::because(Class::Exhausted, message)
+            // No lack of room, which upstream's snapshotter takes for a call that may still run: it would keep a
+            // refused VolumeSnapshot from being deleted until there is an image for it.
+            Refusal::because(Class::Precondition, message)
         }
     }
 }

@@ -16,6 +16,9 @@ use crate::bed::{BUSYBOX, Bed, until};
 /// How long something may take that a user would wait for without a thought, on a machine that does other things too.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
+/// The label of scenarios' namespaces.
+pub const SCENARIO: &str = "scenario";
+
 /// `kubectl` and `helm`. Which cluster, and as whom, is in the environment.
 pub struct Kubectl {
     clients: PathBuf,
@@ -46,6 +49,11 @@ impl Kubectl {
     /// Runs `kubectl` and returns what it prints.
     pub fn run(&self, args: &[&str]) -> Outcome<String> {
         self.run_with(args, None)
+    }
+
+    /// Runs `kubectl`, which waits as long as its own arguments say, and returns what it prints.
+    pub fn run_long(&self, args: &[&str]) -> Outcome<String> {
+        output(self.program("kubectl").args(args), None)
     }
 
     /// Runs `helm` and returns what it prints.
@@ -177,7 +185,7 @@ impl<'a> Namespace<'a> {
     /// A fresh one: what an earlier run left is gone.
     pub fn create(bed: &'a Bed, name: &str) -> Outcome<Self> {
         bed.kubectl().delete(cluster("namespace", name))?;
-        let labels = json!({ "pod-security.kubernetes.io/enforce": "privileged" });
+        let labels = json!({ "pod-security.kubernetes.io/enforce": "privileged", SCENARIO: "true" });
         bed.kubectl().apply(&json!({
             "apiVersion": "v1",
             "kind": "Namespace",

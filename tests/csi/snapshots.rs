@@ -53,7 +53,7 @@ async fn each_bad_request_for_a_snapshot_has_its_code() {
         ("an unknown parameter", parameter("splitmirror.io/min", "1"), Code::InvalidArgument),
         ("none in sync", parameter("splitmirror.io/minInSync", "0"), Code::InvalidArgument),
         ("another node", elsewhere, Code::ResourceExhausted),
-        ("all in sync", parameter("splitmirror.io/minInSync", "3"), Code::ResourceExhausted),
+        ("all in sync", parameter("splitmirror.io/minInSync", "3"), Code::FailedPrecondition),
     ] {
         let answer = driver.controller.create_snapshot(request).await;
         assert_eq!(code(&answer), expected, "{why}: {answer:?}");
@@ -67,7 +67,7 @@ async fn no_more_images_are_split_than_can_be_spared() {
     driver.snapshot("snap-1", &volume).await;
     driver.snapshot("snap-2", &volume).await;
     let answer = driver.controller.create_snapshot(snapshot_request("snap-3", &volume)).await;
-    assert_eq!(code(&answer), Code::ResourceExhausted);
+    assert_eq!(code(&answer), Code::FailedPrecondition);
 }
 
 #[tokio::test]

@@ -46,7 +46,7 @@ fn a_snapshot_that_leaves_too_few_images_is_refused_where_the_user_looks() {
     machine.ask_for_volume("pvc-1");
     machine.server.put("mirrorsnapshots", &with(snapshot("pvc-1", "snap-1"), &json!({"minInSync": 3})));
     machine.life(async |agent| {
-        agent.condition("mirrorsnapshots", "snap-1", "Ready", "False", "Exhausted").await;
+        agent.condition("mirrorsnapshots", "snap-1", "Ready", "False", "Precondition").await;
         let event = agent.event("SnapshotRefused").await;
         assert_eq!((&event["type"], &event["regarding"]["name"]), (&"Warning".into(), &"nightly".into()));
         assert_eq!(machine.server.list("events").len(), 1, "once");

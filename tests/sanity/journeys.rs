@@ -207,7 +207,7 @@ pub fn bad_input(_: &str) -> Outcome {
     let other = driver.snapshot("one", &first.volume_id).map_err(said)?.snapshot_id;
     refused("a view of another snapshot", driver.view("shown", &other, &reader), Code::AlreadyExists)?;
     driver.delete(&view.volume_id).map_err(said)?;
-    refused("no image to spare", driver.snapshot("three", &first.volume_id), Code::ResourceExhausted)?;
+    refused("no image to spare", driver.snapshot("three", &first.volume_id), Code::FailedPrecondition)?;
     refused("the name of another", driver.snapshot("one", &second.volume_id), Code::AlreadyExists)?;
     refused("of what is not", driver.snapshot("four", "no/such"), Code::NotFound)?;
 

@@ -153,8 +153,8 @@ impl EditError {
             | Self::NotTracked { .. }
             | Self::Rebuilding { .. }
             | Self::PvInUse { .. }
-            | Self::LastPv(_) => Class::Precondition,
-            Self::LastImage { .. } => Class::Exhausted,
+            | Self::LastPv(_)
+            | Self::LastImage { .. } => Class::Precondition,
             // What was chosen is not possible: the choice was made on another version, or is wrong.
             Self::Run { .. } | Self::Legs { .. } => Class::Internal,
         }

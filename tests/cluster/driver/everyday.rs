@@ -18,16 +18,15 @@ use crate::kubectl::{Namespace, PATIENCE, cluster};
 pub fn the_chart_is_taken_by_the_api_server(bed: &Namespace) -> Outcome {
     ready(bed)?;
     // Kinds that only other software brings.
-    let foreign =
-        ["metrics.podMonitor.enabled", "metrics.serviceMonitor.enabled", "metrics.prometheusRule.enabled"];
+    let foreign = ["podMonitor.enabled", "serviceMonitor.enabled", "prometheusRule.enabled"];
     let off = foreign.map(|value| format!("{value}=false")).join(",");
     let pools =
         r#"pools=[{"volumeGroup":"fast","nodes":["db-*"],"devices":["/dev/sdb"],"wipe":["/dev/sdb"]}]"#;
     let values = [
         vec!["--set", "controller.replicas=3"],
-        vec!["--set", "networkPolicy.enabled=true,controller.podDisruptionBudget.enabled=true"],
+        vec!["--set", "networkPolicy.enabled=true"],
         vec!["--set-json", pools, "--set", "csiDriver.storageCapacity=false,snapshots.enabled=false"],
-        vec!["--set", "grafanaDashboard.enabled=true,kubeletDir=/var/lib/k0s/kubelet"],
+        vec!["--set", "dashboard.enabled=true,kubeletDir=/var/lib/k0s/kubelet"],
     ];
     for values in values {
         // Under the release's own name: what cannot be changed in place must be the same.
@@ -299,7 +298,7 @@ const ROWS: &str = "
 mkdir -p /data/db
 sqlite3 /data/db/rows 'pragma synchronous = full; create table if not exists rows (n integer primary key, text text)' >/dev/null
 while true; do
-    sqlite3 /data/db/rows 'pragma synchronous = full; insert into rows (text) values (hex(randomblob(500)))' >/dev/null
+    sqlite3 -cmd '.timeout 10000' /data/db/rows 'pragma synchronous = full; insert into rows (text) values (hex(randomblob(500)))' >/dev/null
 done";
 /// In a copy of the files, as after a power cut: how many rows there are, the last one's number, and whether all is well.
 const CHECKED: &str = "

@@ -14,7 +14,7 @@ use std::sync::Mutex;
 use serde_json::{Value, json};
 
 use crate::bed::{Bed, until};
-use crate::kubectl::{Object, PATIENCE, cluster, condition};
+use crate::kubectl::{Namespace, Object, PATIENCE, SCENARIO, cluster, condition};
 use crate::node::Node;
 use crate::{Outcome, Scenario};
 
@@ -111,7 +111,7 @@ pub const SCENARIOS: [Scenario; 17] = [
 static INSTALLED: Mutex<bool> = Mutex::new(false);
 
 /// The driver, installed on blank disks by the first who asks, and all of it ready.
-fn ready(bed: &Bed) -> Outcome {
+fn ready(bed: &Namespace) -> Outcome {
     let mut installed = INSTALLED.lock().map_err(|_| "a scenario before this one has panicked")?;
     if !*installed {
         uninstall(bed)?;
@@ -157,13 +157,17 @@ fn image<'a>(bed: &'a Bed, name: &str) -> Outcome<(&'a str, &'a str)> {
     image.rsplit_once(':').ok_or_else(|| format!("{image} has no tag"))
 }
 
-/// Removes what an earlier run has left.
-fn uninstall(bed: &Bed) -> Outcome {
-    let installed = bed.kubectl().helm(&["list", "--namespace", NAMESPACE, "--all", "--short"])?;
-    if !installed.trim().is_empty() {
-        let uninstall = ["uninstall", "splitmirror", "--namespace", NAMESPACE, "--wait", "--timeout=90s"];
-        bed.kubectl().helm(&uninstall)?;
-    }
+/// Removes what an earlier run has left: first who uses the driver, then the driver.
+fn uninstall(bed: &Namespace) -> Outcome {
+    let own = format!("--field-selector=metadata.name!={}", bed.name());
+    bed.kubectl().run_long(&["delete", "namespaces", "--selector", SCENARIO, &own, "--timeout=120s"])?;
+    let uninstall = ["uninstall", "splitmirror", "--namespace", NAMESPACE, "--ignore-not-found"];
+    bed.kubectl().helm(&[&uninstall[..], &["--wait", "--timeout=90s"]].concat())?;
+    // The agents' pods go after their DaemonSet. As long as one runs it mends what is wiped.
+    until("no pod is left of it", PATIENCE, || {
+        let pods = bed.kubectl().run(&["get", "pods", "--namespace", NAMESPACE, "--selector", LABEL])?;
+        Ok(pods.trim().is_empty().then_some(()))
+    })?;
     // With all objects. What is on the disks is blanked.
     bed.kubectl().run(&["delete", "crd", "--selector", LABEL, "--ignore-not-found"]).map(drop)
 }

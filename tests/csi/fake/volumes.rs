@@ -182,7 +182,7 @@ impl Backend for Volumes {
         let split = state.snapshots.values().filter(|(_, snapshot)| snapshot.volume == wish.volume).count();
         let (_, volume) = state.volumes.get(&wish.volume).ok_or_else(|| Error::not_found("no volume"))?;
         if images(volume).expect("no view is split") - split <= wish.min_in_sync {
-            return Err(Error::new(Class::Exhausted, "no image can be spared"));
+            return Err(Error::new(Class::Precondition, "no image can be spared"));
         }
         let size = volume.size;
         let id = state.id(&format!("{}@k", wish.volume));
