@@ -382,7 +382,7 @@ fn prepare<H: Host>(
         }
         if !probe.signatures.is_empty() && orphan(device).is_none() && !wipe.contains(&device.path) {
             return refuse(format!(
-                "it carries {}; name it with --wipe-signatures if what is on it may be destroyed",
+                "it carries {}; name it in `wipe` (--wipe-signatures) if what is on it may be destroyed",
                 probe.signatures.join(", ")
             ));
         }

@@ -10,7 +10,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -33,6 +33,7 @@ struct Description {
     socket: PathBuf,
     nodes: Vec<NodeDescription>,
     images: Vec<String>,
+    values: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -49,6 +50,7 @@ pub struct Bed {
     requests: Requests,
     nodes: Vec<Node>,
     images: Vec<String>,
+    values: PathBuf,
 }
 
 /// Where the bed takes requests.
@@ -70,7 +72,13 @@ impl Bed {
                 Node::new(number, node.name, node.address, node.orders, node.disks, requests.clone())
             })
             .collect();
-        Ok(Self { kubectl: Kubectl::new(&bed.clients), requests, nodes, images: bed.images })
+        Ok(Self {
+            kubectl: Kubectl::new(&bed.clients),
+            requests,
+            nodes,
+            images: bed.images,
+            values: bed.values,
+        })
     }
 
     /// `kubectl`, as an administrator.
@@ -96,6 +104,11 @@ impl Bed {
         };
         let image = self.images.iter().find(named);
         image.map(String::as_str).ok_or_else(|| format!("no node has an image {name}: {:?}", self.images))
+    }
+
+    /// What the project's chart must be told here: which images there are, and the nodes' disks.
+    pub fn values(&self) -> &Path {
+        &self.values
     }
 
     /// Kills the API server; etcd and the controllers go on.

@@ -16,6 +16,7 @@
 //! | nodes' changes, disks and memory; etcd's data | | scratch directory, gone with the bed |
 
 mod bed;
+mod chart;
 mod client;
 mod control_plane;
 mod daemon;
@@ -47,6 +48,7 @@ use clap::{Args as ClapArgs, Subcommand};
 
 pub use self::client::{Client, Held};
 use self::images::Archive;
+pub use self::images::{BUSYBOX, DATABASE};
 pub use self::parts::{NODES, PACKAGES, Parts, obstacle};
 pub use self::protocol::Request;
 pub use self::tools::clients;

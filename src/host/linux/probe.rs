@@ -119,7 +119,10 @@ fn recognised(head: &[u8], tail: &[u8], size: u64) -> Vec<&'static str> {
     let md_1_0 = (size & !0xfff).saturating_sub(8192);
     let md_0_90 = (size & !0xffff).saturating_sub(65536);
     let checks = [
-        ("LVM2_member", (0..4).any(|sector| is(sector * 512, b"LABELONE"))),
+        (
+            "LVM2_member",
+            (0..4).any(|sector| is(sector * 512, b"LABELONE") && is(sector * 512 + 24, b"LVM2 001")),
+        ),
         ("linux_raid_member", is(0, &md) || is(4096, &md) || at_end(md_1_0) || at_end(md_0_90)),
         ("crypto_LUKS", is(0, b"LUKS\xba\xbe")),
         ("partition table gpt", is(512, b"EFI PART") || is(4096, b"EFI PART")),
@@ -145,12 +148,21 @@ mod tests {
         assert!(blkid_names("").is_empty());
     }
 
+    const LABEL: &[u8; 32] = b"LABELONE\x01\0\0\0\0\0\0\0\x12\x34\x56\x78\x20\0\0\0LVM2 001";
+
+    #[test]
+    fn a_label_that_wipefs_has_taken_the_type_from_is_no_label() {
+        let mut head = vec![0; 4096];
+        head[512..520].copy_from_slice(&LABEL[..8]);
+        assert!(recognised(&head, &[], 4096).is_empty());
+    }
+
     #[test]
     fn what_others_write_is_recognised() {
         const SIZE: u64 = 8 << 20;
         let end = usize::try_from(END).expect("small");
         let cases: [(&str, usize, &[u8]); 6] = [
-            ("LVM2_member", 512, b"LABELONE"),
+            ("LVM2_member", 512, LABEL),
             ("linux_raid_member", 4096, &[0xfc, 0x4e, 0x2b, 0xa9]),
             ("crypto_LUKS", 0, b"LUKS\xba\xbe"),
             ("partition table gpt", 4096, b"EFI PART"),

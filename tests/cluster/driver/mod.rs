@@ -27,20 +27,11 @@ const DRIVER: &str = "splitmirror.io";
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/splitmirror");
 /// What the chart's objects carry.
 const LABEL: &str = "app.kubernetes.io/name=splitmirror";
-/// Images of the chart, and what they are called in the bed, which has versions of its own.
-const SIDECARS: [(&str, &str); 6] = [
-    ("controller.provisioner", "csi-provisioner"),
-    ("controller.snapshotter", "csi-snapshotter"),
-    ("controller.resizer", "csi-resizer"),
-    ("controller.livenessProbe", "livenessprobe"),
-    ("node.registrar", "csi-node-driver-registrar"),
-    ("node.livenessProbe", "livenessprobe"),
-];
-/// Takes all that stands on them away from a node's disks.
+/// Takes all that stands on them away from a node's disks. `wipefs` would leave most of a label.
 const BLANK: &str = "
 export DM_DISABLE_UDEV=1
-dmsetup remove_all --force --deferred
-for disk in /dev/ubd[bcd]; do wipefs -qaf $disk; done";
+dmsetup remove_all --force
+for disk in /dev/ubd[bcd]; do dd if=/dev/zero of=$disk bs=1M count=2 conv=fsync; done";
 
 /// All of them. Those that throw away much come last.
 pub const SCENARIOS: [Scenario; 17] = [
@@ -126,35 +117,14 @@ fn ready(bed: &Namespace) -> Outcome {
 
 /// Installs the chart, with what is on the disks.
 fn install(bed: &Bed) -> Outcome {
-    let (repository, tag) = image(bed, "splitmirror")?;
-    let pools = json!([{ "volumeGroup": POOL, "devices": bed.node(1).disks() }]);
     let classes = json!([
         { "name": "splitmirror", "parameters": { "splitmirror.io/minInSync": "1" } },
         { "name": "splitmirror-safe", "parameters": { "splitmirror.io/minInSync": "3" } },
     ]);
-    let mut sets = vec![format!("image.repository={repository},image.tag={tag},controller.replicas=1")];
-    for (value, name) in SIDECARS {
-        let (repository, tag) = image(bed, name)?;
-        sets.push(format!("{value}.image.repository={repository},{value}.image.tag={tag}"));
-    }
-    bed.kubectl().apply(&json!({
-        "apiVersion": "v1",
-        "kind": "Namespace",
-        "metadata": {
-            "name": NAMESPACE,
-            "labels": { "pod-security.kubernetes.io/enforce": "privileged" },
-        },
-    }))?;
-    let (pools, classes) = (format!("pools={pools}"), format!("volumeSnapshotClasses={classes}"));
-    let values = ["--set-json", &pools, "--set-json", &classes, "--set", &sets.join(",")];
-    let install = ["install", "splitmirror", CHART, "--namespace", NAMESPACE, "--wait", "--timeout=180s"];
-    bed.kubectl().helm(&[&install[..], &values].concat()).map(drop)
-}
-
-/// An image's repository and tag.
-fn image<'a>(bed: &'a Bed, name: &str) -> Outcome<(&'a str, &'a str)> {
-    let image = bed.image(name)?;
-    image.rsplit_once(':').ok_or_else(|| format!("{image} has no tag"))
+    let (classes, values) = (format!("volumeSnapshotClasses={classes}"), bed.values().display().to_string());
+    let install = ["install", "splitmirror", CHART, "--namespace", NAMESPACE, "--create-namespace"];
+    let more = ["--values", &values, "--set-json", &classes, "--wait", "--timeout=180s"];
+    bed.kubectl().helm(&[&install[..], &more].concat()).map(drop)
 }
 
 /// Removes what an earlier run has left: first who uses the driver, then the driver.

@@ -15,7 +15,7 @@ use super::pki::Pki;
 use super::plan::{NodeId, ORDERS_PORT};
 use super::protocol::{Description, NodeDescription, Reply, Request};
 use super::stop::Stop;
-use super::{network, orders};
+use super::{chart, network, orders};
 use crate::cache::Cache;
 use crate::guest::Lab;
 use crate::kernel::{Kernel, Origin, select_one};
@@ -56,6 +56,7 @@ pub struct Bed {
     // In the order in which they must go.
     nodes: Vec<Node>,
     control_plane: ControlPlane,
+    values: PathBuf,
     spec: Spec,
     kernel: Kernel,
     lab: Lab,
@@ -76,9 +77,11 @@ impl Bed {
         let pki = Pki::create(&lab.seen().join("pki"))?;
         let (xtask, programs) = (lab.program().to_owned(), spec.programs.clone());
         let control_plane = ControlPlane::create(xtask, programs, pki, data, spec.logs.clone())?;
-        let mut bed = Self { nodes: Vec::new(), control_plane, spec, kernel, lab, stop };
+        let values = lab.fast().join("values.json");
+        let mut bed = Self { nodes: Vec::new(), control_plane, values, spec, kernel, lab, stop };
         // They need longer to boot than the API server to start.
         bed.create_nodes()?;
+        bed.write_values()?;
         bed.boot_all()?;
         bed.control_plane.start(&bed.stop)?;
         say("the API server is ready");
@@ -95,6 +98,20 @@ impl Bed {
         self.lab.fast().join("requests.sock")
     }
 
+    /// Writes what the project's chart must be told. Without nodes there is nothing that it could be installed on.
+    fn write_values(&self) -> Result<()> {
+        let Some(node) = self.nodes.first() else { return Ok(()) };
+        let values = chart::values(&self.images(), &node.disk_names())?;
+        fs::write(&self.values, format!("{values:#}\n"))
+            .with_context(|| format!("writing {}", self.values.display()))
+    }
+
+    /// Names of all images that a node has.
+    fn images(&self) -> Vec<String> {
+        let more = self.spec.more_images.iter().map(|(name, _)| name);
+        self.spec.images.iter().chain(more).cloned().collect()
+    }
+
     /// What users are told.
     pub fn description(&self) -> Description {
         let node = |node: &Node| NodeDescription {
@@ -103,7 +120,6 @@ impl Bed {
             orders: format!("{}:{ORDERS_PORT}", node.id.orders()),
             disks: node.disk_names(),
         };
-        let more = self.spec.more_images.iter().map(|(name, _)| name.clone());
         Description {
             pid: std::process::id(),
             kubeconfig: self.control_plane.admin().to_owned(),
@@ -112,7 +128,8 @@ impl Bed {
             socket: self.socket(),
             kernel: self.kernel.id.clone(),
             nodes: self.nodes.iter().map(node).collect(),
-            images: self.spec.images.iter().cloned().chain(more).collect(),
+            images: self.images(),
+            values: self.values.clone(),
             logs: self.spec.logs.clone(),
         }
     }

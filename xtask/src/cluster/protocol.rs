@@ -69,6 +69,8 @@ pub struct Description {
     pub nodes: Vec<NodeDescription>,
     /// Container images that every node has.
     pub images: Vec<String>,
+    /// What the project's chart must be told here: a file for `helm --values`.
+    pub values: PathBuf,
     /// Logs of the control plane.
     pub logs: PathBuf,
 }
