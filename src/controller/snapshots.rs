@@ -80,7 +80,8 @@ fn check_can_be_split(volume: &VolumeEntry, wish: &SnapshotWish) -> Result<()> {
                 "a snapshot of volume {} must leave {} images in sync, and it has {images} in all",
                 volume.id, wish.min_in_sync
             );
-            Err(Error::new(Class::Exhausted, message))
+            // As the node would: no lack of room, see `crate::volume::split`.
+            Err(Error::precondition(message))
         }
         VolumeKind::Mirror { .. } => Ok(()),
     }

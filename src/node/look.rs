@@ -168,7 +168,14 @@ pub fn update(seen: &mut Option<PoolSeen>, glance: Glance) {
             None => seen.volumes.remove(&lv),
         };
     }
-    seen.views = views.unwrap_or_else(|| std::mem::take(&mut seen.views));
+    if let Some(views) = views {
+        // A view that has come or gone was looked at alone, and not the volume of the snapshot that it shows.
+        for snapshot in seen.volumes.values_mut().flat_map(|volume| &mut volume.snapshots) {
+            let shown = views.values().filter(|view| view.snapshot == snapshot.id);
+            snapshot.views = shown.map(|view| view.id.clone()).collect();
+        }
+        seen.views = views;
+    }
     seen.staged = staged.unwrap_or_else(|| std::mem::take(&mut seen.staged));
 }
 

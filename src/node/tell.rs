@@ -186,25 +186,40 @@ pub fn snapshot(
         note(true, "SnapshotRefused", "Split", why.to_owned(), of_snapshot(object));
     }
     if new.phase == SnapshotPhase::Merging && old.phase != SnapshotPhase::Merging {
-        let message = format!("image {slot} is merged back; the volume goes on meanwhile");
-        let about = volume.map_or_else(|| of_snapshot(object), of_volume);
-        note(false, "MergeStarted", "Merge", message, about);
+        notes.extend(merge(
+            object,
+            volume,
+            "MergeStarted",
+            "is being merged back; the volume goes on meanwhile",
+        ));
     }
     notes
 }
 
-/// A snapshot's image is merged.
-#[must_use]
-pub fn merged(object: &MirrorSnapshot, volume: Option<&MirrorVolume>) -> Vec<Note> {
-    let Some(slot) = object.status.as_ref().and_then(|status| status.slot) else { return Vec::new() };
-    vec![Note {
+/// How far the merge of a snapshot's image has come, for who looks at the volume.
+fn merge(
+    object: &MirrorSnapshot,
+    volume: Option<&MirrorVolume>,
+    reason: &'static str,
+    what: &str,
+) -> Option<Note> {
+    let slot = object.status.as_ref().and_then(|status| status.slot)?;
+    Some(Note {
         warning: false,
-        reason: "MergeCompleted",
+        reason,
         action: "Merge",
-        message: format!("image {slot} of volume {} is merged back", object.spec.volume),
+        message: format!("image {slot} of volume {} {what}", object.spec.volume),
         about: volume.map_or_else(|| of_snapshot(object), of_volume),
         related: Some(object.object_ref(&())),
-    }]
+    })
+}
+
+/// A snapshot's image is merged. One that had little to copy is, before anybody is told that it has begun.
+#[must_use]
+pub fn merged(object: &MirrorSnapshot, volume: Option<&MirrorVolume>) -> Vec<Note> {
+    let told = object.status.as_ref().is_some_and(|status| status.phase == SnapshotPhase::Merging);
+    let started = merge(object, volume, "MergeStarted", "is being merged back").filter(|_| !told);
+    started.into_iter().chain(merge(object, volume, "MergeCompleted", "is merged back")).collect()
 }
 
 /// What happened to a pool.

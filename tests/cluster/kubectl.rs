@@ -93,14 +93,18 @@ impl Kubectl {
     /// Watches an object until it is as it should be, and returns it. It need not exist yet; an API server that goes away is
     /// tried again.
     pub fn wait(&self, object: Object, what: &str, fits: impl Fn(&Value) -> bool) -> Outcome<Value> {
-        let deadline = Instant::now() + PATIENCE;
+        let began = Instant::now();
+        let deadline = began + PATIENCE;
         let mut last = Value::Null;
         loop {
             let watch = Watch::start(self, object)?;
             loop {
                 let left = deadline.saturating_duration_since(Instant::now());
                 match watch.seen.recv_timeout(left) {
-                    Ok(seen) if fits(&seen) => return Ok(seen),
+                    Ok(seen) if fits(&seen) => {
+                        told(&format!("waiting until {} {} is {what}", object.kind, object.name), began);
+                        return Ok(seen);
+                    }
                     Ok(seen) => last = seen,
                     Err(RecvTimeoutError::Timeout) => {
                         let Object { kind, name, .. } = object;
@@ -288,6 +292,14 @@ pub fn condition<'v>(object: &'v Value, kind: &str) -> Option<&'v str> {
     conditions.iter().find(|condition| condition["type"] == kind)?["status"].as_str()
 }
 
+/// Says what has taken long.
+fn told(what: &str, began: Instant) {
+    let seconds = began.elapsed().as_secs_f64();
+    if seconds > 3.0 {
+        println!("{seconds:.1} s: {what}");
+    }
+}
+
 /// Reads JSON.
 fn parse(text: &str) -> Outcome<Value> {
     serde_json::from_str(text).map_err(|error| format!("{error} in `{text}`"))
@@ -307,7 +319,9 @@ pub fn output(command: &mut Command, input: Option<&str>) -> Outcome<String> {
     if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
         stdin.write_all(input.as_bytes()).map_err(failed)?;
     }
+    let began = Instant::now();
     let output = child.wait_with_output().map_err(failed)?;
+    told(&line, began);
     if !output.status.success() {
         return Err(format!("{line}: {}", String::from_utf8_lossy(&output.stderr).trim()));
     }

@@ -81,7 +81,7 @@ fn what_no_node_could_do_is_refused_without_an_object() {
         strict.parameters.insert("splitmirror.io/minInSync".to_owned(), "3".to_owned());
         refused(
             driver.split(strict).await,
-            Code::ResourceExhausted,
+            Code::FailedPrecondition,
             "leave 3 images in sync, and it has 3 in all",
         );
         let mut elsewhere = snapshot("t", "pvc-1");

@@ -1,5 +1,7 @@
 //! From the wish to the end.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use splitmirror::units::Sectors;
@@ -183,7 +185,9 @@ fn a_view_shows_a_snapshot_and_keeps_it_until_it_is_gone() {
         assert!(why.contains("pvc-2"), "{why}");
         machine.ask_to_delete("mirrorvolumes", "pvc-2");
         agent.gone("mirrorvolumes", "pvc-2").await;
+        let free = tokio::time::Instant::now();
         agent.gone("mirrorsnapshots", "snap-1").await;
+        assert!(free.elapsed() < Duration::from_secs(10), "not only when all is looked at again");
     });
     machine.check();
 }

@@ -19,7 +19,8 @@ const SLOW: &str = "slow";
 
 /// Makes [`SLOW`].
 pub fn slow_class(bed: &Namespace) -> Outcome {
-    class(bed, SLOW, "WaitForFirstConsumer", &json!({ "splitmirror.io/maxRecoveryRate": "1024" }))
+    let parameters = json!({ "splitmirror.io/images": "3", "splitmirror.io/maxRecoveryRate": "1024" });
+    class(bed, SLOW, "WaitForFirstConsumer", &parameters)
 }
 
 /// A volume of [`SLOW`] with a pod that uses it.

@@ -117,8 +117,9 @@ pub fn edits(bed: &Namespace) -> Outcome {
 pub fn pools(bed: &Namespace) -> Outcome {
     ready(bed)?;
     let node = bed.node(1);
-    // The first is in another pool, the second has the node's root, the third is none.
+    // The first is in another pool, the second has the node's root, the third is no disk.
     let disk = node.disks().first().ok_or("it has no disk")?.clone();
+    let other = node.disks().last().ok_or("it has no disk")?;
     let root = node.run(&["findmnt", "--noheadings", "--output=SOURCE", "--first-only", "/var/lib/kubelet"]);
     let root = root.map_or_else(
         |_| "/dev/ubda".to_owned(),
@@ -131,7 +132,7 @@ pub fn pools(bed: &Namespace) -> Outcome {
             "apiVersion": "splitmirror.io/v1alpha1",
             "kind": "MirrorPool",
             "metadata": { "name": object },
-            "spec": { "node": node.name(), "volumeGroup": name, "devices": [device] },
+            "spec": { "node": node.name(), "volumeGroup": name, "devices": [device, other] },
         }))?;
         let refused = |seen: &Value| condition(seen, "Ready") == Some("False");
         let seen = bed.kubectl().wait(cluster("mirrorpool", &object), "refused", refused)?;

@@ -61,13 +61,20 @@ pub fn cheating(bed: &Namespace) -> Outcome {
     let unbound = Somebody::new(bed, &dir, "splitmirror-node", None)?;
 
     const ELSEWHERE: &str = "may not write objects of node";
-    let status = json!({ "status": { "inSync": 1 } }).to_string();
     let dry = "--dry-run=server";
+    // As the agents do: what somebody says of a volume is applied.
+    let status = json!({
+        "apiVersion": "splitmirror.io/v1alpha1",
+        "kind": "MirrorVolume",
+        "metadata": { "name": volume },
+        "status": { "phase": "Ready", "inSync": 1 },
+    });
+    let manager = "--field-manager=splitmirror-node";
     let tell =
-        ["patch", "mirrorvolume", &volume, "--subresource=status", "--type=merge", "--patch", &status, dry];
-    own.run(&tell, None)?;
-    stranger.cannot(&tell, None, ELSEWHERE)?;
-    unbound.cannot(&tell, None, "must be bound to a pod on a node")?;
+        ["apply", "--server-side", "--subresource=status", manager, "--force-conflicts", dry, "--filename=-"];
+    own.run(&tell, Some(&status))?;
+    stranger.cannot(&tell, Some(&status), ELSEWHERE)?;
+    unbound.cannot(&tell, Some(&status), "must be bound to a pod on a node")?;
     stranger.cannot(&["delete", "mirrorvolume", &volume, dry], None, ELSEWHERE)?;
     stranger.cannot(&["delete", "mirrorpool", &format!("{at}.{POOL}"), dry], None, ELSEWHERE)?;
 
@@ -127,9 +134,12 @@ pub fn cheating(bed: &Namespace) -> Outcome {
         own.cannot(&args, None, "orbidden")?;
     }
     let controller = Somebody::new(bed, &dir, "splitmirror-controller", None)?;
-    for args in [vec!["get", "pods", "--all-namespaces"], vec!["delete", "node", &at, dry], tell.to_vec()] {
+    for args in
+        [["get", "pods", "--all-namespaces"], ["get", "secrets", "--all-namespaces"], ["delete", "node", &at]]
+    {
         controller.cannot(&args, None, "orbidden")?;
     }
+    controller.cannot(&tell, Some(&status), "orbidden")?;
     std::fs::remove_dir_all(&dir).map_err(|error| error.to_string())?;
     give_up(bed, "data", &volume)
 }
