@@ -8,10 +8,10 @@ use super::user::{
     CLASS, ask_snapshot, claim, class, give_up, gone, images, images_are_equal, node_of, read,
     ready_snapshot, sh, snapshot, user, view, volume_of, write,
 };
-use super::{LABEL, NAMESPACE, agent_on, all_ready, equal, ready, that};
+use super::{LABEL, NAMESPACE, agent_on, all_ready, equal, ready, text, that};
 use crate::Outcome;
 use crate::bed::until;
-use crate::kubectl::{Namespace, PATIENCE, cluster};
+use crate::kubectl::{Namespace, Object, PATIENCE, cluster};
 use crate::node::Node;
 
 /// A class whose merges take their time.
@@ -97,6 +97,48 @@ pub fn an_agent_killed_in_mid_split_or_merge_finishes_it(bed: &Namespace) -> Out
     all_ready(bed)?;
     bed.kubectl().delete(bed.object("pod", "app"))?;
     images_are_equal(bed, node, &volume, 3)?;
+    give_up(bed, "data", &volume)
+}
+
+/// Two controllers, of which one is killed: whichever leads, the other goes on.
+pub fn two_controllers_are_as_good_as_one(bed: &Namespace) -> Outcome {
+    ready(bed)?;
+    claim(bed, "data", CLASS, "64Mi")?;
+    user(bed, "app", "data", false)?;
+    write(bed, "app", "before")?;
+    let volume = volume_of(bed, "data")?;
+    images(bed, &volume, 3, 0)?;
+    let controller =
+        Object { kind: "deployment", namespace: Some(NAMESPACE), name: "splitmirror-controller" };
+    let scale = |replicas: u8| {
+        let replicas_arg = format!("--replicas={replicas}");
+        bed.kubectl().run(&[
+            "scale",
+            "deployment",
+            controller.name,
+            "--namespace",
+            NAMESPACE,
+            &replicas_arg,
+        ])?;
+        let available = |seen: &Value| seen["status"]["availableReplicas"] == replicas;
+        bed.kubectl().wait(controller, "available", available).map(drop)
+    };
+    scale(2)?;
+    for round in ["one", "two"] {
+        // Who leads is the one that is killed, with no time to say goodbye.
+        let name = "external-snapshotter-leader-splitmirror-io";
+        let lease = bed.kubectl().get(Object { kind: "lease", namespace: Some(NAMESPACE), name })?;
+        let leader = text(&lease["spec"]["holderIdentity"])?;
+        let now = ["--grace-period=0", "--force"];
+        bed.kubectl().run(&[&["delete", "pod", &leader, "--namespace", NAMESPACE][..], &now].concat())?;
+        let handle = snapshot(bed, round, "data")?;
+        images(bed, &volume, 2, 1)?;
+        bed.kubectl().delete(bed.object("volumesnapshot", round))?;
+        gone(bed, cluster("mirrorsnapshot", &handle))?;
+        images(bed, &volume, 3, 0)?;
+    }
+    scale(1)?;
+    bed.kubectl().delete(bed.object("pod", "app"))?;
     give_up(bed, "data", &volume)
 }
 

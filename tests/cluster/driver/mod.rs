@@ -34,7 +34,7 @@ dmsetup remove_all --force
 for disk in /dev/ubd[bcd]; do dd if=/dev/zero of=$disk bs=1M count=2 conv=fsync; done";
 
 /// All of them. Those that throw away much come last.
-pub const SCENARIOS: [Scenario; 17] = [
+pub const SCENARIOS: [Scenario; 18] = [
     Scenario {
         name: "the_chart_is_taken_by_the_api_server",
         timeout: 400,
@@ -80,6 +80,11 @@ pub const SCENARIOS: [Scenario; 17] = [
         name: "a_controller_killed_before_its_answer_is_not_missed",
         timeout: 500,
         run: deaths::a_controller_killed_before_its_answer_is_not_missed,
+    },
+    Scenario {
+        name: "two_controllers_are_as_good_as_one",
+        timeout: 500,
+        run: deaths::two_controllers_are_as_good_as_one,
     },
     Scenario {
         name: "a_merge_goes_on_without_an_api_server",

@@ -59,7 +59,7 @@ pub fn snapshots(bed: &Namespace) -> Outcome {
 
     ask_snapshot(bed, "late", "data", CLASS)?;
     let why = refused_snapshot(bed, "late")?;
-    that("it is told that the claim is gone", why.contains("not found"), &why)?;
+    that("it is told that the claim is gone", why.contains("cannot get claim from snapshot"), &why)?;
     println!("deleted claim: {why}");
     bed.kubectl().delete(bed.object("volumesnapshot", "late"))
 }

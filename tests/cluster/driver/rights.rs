@@ -104,7 +104,11 @@ pub fn cheating(bed: &Namespace) -> Outcome {
     let delete = change("mirrorvolume", &volume, &json!({ "delete": true }));
     own.cannot(&delete.each_ref().map(String::as_str), None, "forbidden")?;
     stranger.cannot(&delete.each_ref().map(String::as_str), None, "forbidden")?;
-    let wipe = change("mirrorpool", &pool_of(bed.node(1)), &json!({ "wipe": ["/dev/ubda"] }));
+    let wipe = change(
+        "mirrorpool",
+        &pool_of(bed.node(1)),
+        &json!({ "devices": ["/dev/ubda"], "wipe": ["/dev/ubda"] }),
+    );
     for node in bed.nodes().iter().skip(1) {
         let agent = Somebody::new(bed, &dir, "splitmirror-node", Some(&agent_on(bed, node.name())?))?;
         agent.cannot(&wipe.each_ref().map(String::as_str), None, ELSEWHERE)?;

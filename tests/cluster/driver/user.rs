@@ -31,6 +31,8 @@ pub fn claim(bed: &Namespace, name: &str, class: &str, size: &str) -> Outcome {
 
 /// A StorageClass of a scenario's own.
 pub fn class(bed: &Namespace, name: &str, binding: &str, parameters: &Value) -> Outcome {
+    // One of an earlier run may have others, and parameters are immutable.
+    bed.kubectl().delete(cluster("storageclass", name))?;
     bed.kubectl().apply(&json!({
         "apiVersion": "storage.k8s.io/v1",
         "kind": "StorageClass",
