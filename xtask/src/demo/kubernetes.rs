@@ -73,7 +73,7 @@ impl Demo<'_> {
             "A claim, and a database that uses it: a raid1 array of three images (128Mi here instead of the example's 10Gi)",
         );
         self.apply("pvc.yaml")?;
-        self.apply_text("database.yaml, with SQLite instead of PostgreSQL", &database())?;
+        self.apply_text("database.yaml    # with SQLite instead of PostgreSQL", &database())?;
         self.typed("kubectl wait pod database --for=condition=Ready --timeout=90s")?;
         let in_sync = "--for=jsonpath={.status.inSync}=3 --timeout=90s";
         self.typed(&format!("kubectl wait mirrorvolumes --all {in_sync}"))?;
