@@ -144,7 +144,7 @@ mod tests {
         fs::write(dir.join("program"), "#!/bin/sh\n").unwrap();
         let image = Image {
             name: "localhost/test:1".to_owned(),
-            programs: vec![(dir.join("program"), "/bin/program")],
+            programs: vec![(dir.join("program"), "/bin/program".to_owned())],
             links: vec![("/bin/other".to_owned(), "program")],
             entrypoint: vec!["/bin/program".to_owned()],
         };
