@@ -11,7 +11,7 @@ use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::watcher::{self, Event};
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -136,7 +136,13 @@ struct Agent<H, M> {
     inputs: mpsc::UnboundedSender<Input>,
     /// Looks, work and writes that run.
     tasks: TaskTracker,
+    /// Whoever holds a permit may write.
+    writers: Semaphore,
 }
+
+/// How many writes run at a time. Each has a connection of its own with tens of KiB of buffers, which stays for a while: an
+/// import of hundreds of volumes would open as many.
+const WRITES_MAX: usize = 8;
 
 /// How often it is shown that the agent is alive, though nothing happens.
 pub const PULSE: Duration = Duration::from_secs(30);
@@ -159,6 +165,7 @@ pub async fn run<H: Host + Clone + 'static, M: Mounts>(
         background,
         inputs,
         tasks: TaskTracker::new(),
+        writers: Semaphore::new(WRITES_MAX),
         shared,
     });
     let watches = [
@@ -326,6 +333,7 @@ impl<H: Host + Clone + 'static, M: Mounts> Agent<H, M> {
     }
 
     async fn write(&self, key: Key, write: Write, mut notes: Vec<Note>) {
+        let _permit = self.writers.acquire().await.expect("nobody closes it");
         let import = matches!(write, Write::Create(_));
         let result = self.records.write(&key, write).await;
         match &result {
