@@ -249,8 +249,23 @@ impl<'a> Namespace<'a> {
         for args in [
             vec!["get", "nodes,pods,pvc,pv", "--all-namespaces", "--output=wide"],
             vec!["describe", "pods", &namespace],
-            vec!["logs", "--selector=app.kubernetes.io/name=splitmirror", "--all-containers", "--prefix", "--tail=100", &namespace],
-            vec!["logs", "--selector=app.kubernetes.io/name=splitmirror", "--all-containers", "--prefix", "--tail=50", "--previous", &namespace],
+            vec![
+                "logs",
+                "--selector=app.kubernetes.io/name=splitmirror",
+                "--all-containers",
+                "--prefix",
+                "--tail=100",
+                &namespace,
+            ],
+            vec![
+                "logs",
+                "--selector=app.kubernetes.io/name=splitmirror",
+                "--all-containers",
+                "--prefix",
+                "--tail=50",
+                "--previous",
+                &namespace,
+            ],
             vec!["get", "events", &namespace, "--sort-by=.lastTimestamp"],
         ] {
             println!("$ kubectl {}", args.join(" "));

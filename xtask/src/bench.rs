@@ -1,7 +1,10 @@
-//! `cargo xtask bench`: measures us next to LVM2's own tools in one guest.
+//! `cargo xtask bench`: measures us next to LVM2's own tools in one guest, and next to the least that a custom resource can
+//! cost ([`cluster`]).
 //!
-//! The binary prints a row as `@@ROW {"name":…,"ours":…,"theirs":…,"ratio":…,"bar":…,"held":true}`. Values are texts or numbers,
-//! `held` says whether the row keeps its bar. All other lines are passed on to standard error.
+//! The binaries print a row as `@@ROW {"name":…,"ours":…,"theirs":…,"ratio":…,"bar":…,"held":true}`. Values are texts or numbers,
+//! `held` says whether the row keeps its bar. All lines are passed on to standard error as they come.
+
+mod cluster;
 
 use std::process::ExitCode;
 
@@ -21,10 +24,10 @@ enum Format {
     Json,
 }
 
-/// Measure next to LVM2's own tools
+/// Measure next to LVM2's own tools, and next to an object without meaning
 #[derive(Debug, ClapArgs)]
 pub struct Args {
-    /// Which benchmark [default: all]
+    /// Which benchmark: split, or cluster, which takes ten minutes [default: all]
     name: Option<String>,
     /// How to print the rows
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
@@ -32,6 +35,8 @@ pub struct Args {
     /// Guest kernel: debian, newest, or a version like 6.1 [default: newest, else debian]
     #[arg(long)]
     kernel: Option<String>,
+    #[command(flatten)]
+    scale: cluster::Scale,
 }
 
 /// One row.
@@ -48,32 +53,45 @@ struct Row {
     held: bool,
 }
 
-/// Runs the benchmarks and prints their rows.
-pub fn main(args: &Args) -> Result<ExitCode> {
-    let bench = Attended::prepare("bench", args.kernel.as_deref())?;
-    let chosen: Vec<_> = bench
-        .scenarios
-        .iter()
-        .filter(|scenario| args.name.as_ref().is_none_or(|name| *name == scenario.name))
-        .collect();
-    if chosen.is_empty() {
-        let names: Vec<_> = bench.scenarios.iter().map(|scenario| scenario.name.as_str()).collect();
-        bail!("no such benchmark (there is: {})", names.join(", "));
-    }
-    let mut rows = Vec::new();
-    for scenario in chosen {
-        let mut wrong = None;
-        bench.run(scenario, &[], |line| match line.strip_prefix("@@ROW ") {
-            Some(row) => match serde_json::from_str::<Row>(row) {
-                Ok(row) => rows.push(row),
-                Err(error) => wrong = Some(format!("{error} in `{line}`")),
-            },
-            None => eprintln!("{line}"),
-        })?;
-        if let Some(wrong) = wrong {
-            bail!("{}: {wrong}", scenario.name);
+/// Rows as they come, and what went wrong with one.
+#[derive(Debug, Default)]
+struct Rows {
+    rows: Vec<Row>,
+    wrong: Option<String>,
+}
+
+impl Rows {
+    /// Takes in a line of a binary.
+    fn take(&mut self, line: &str) {
+        // Rows too: what comes after them may take minutes, and may fail.
+        eprintln!("{line}");
+        if let Some(row) = line.strip_prefix("@@ROW ") {
+            match serde_json::from_str::<Row>(row) {
+                Ok(row) => self.rows.push(row),
+                Err(error) => self.wrong = Some(format!("{error} in `{line}`")),
+            }
         }
     }
+
+    /// Fails when one could not be read.
+    fn check(&self, name: &str) -> Result<()> {
+        match &self.wrong {
+            Some(wrong) => bail!("{name}: {wrong}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Runs the benchmarks and prints their rows.
+pub fn main(args: &Args) -> Result<ExitCode> {
+    let mut rows = Rows::default();
+    if args.name.as_deref() != Some(cluster::NAME) {
+        in_guest(args, &mut rows)?;
+    }
+    if args.name.as_deref().is_none_or(|name| name == cluster::NAME) {
+        cluster::run(&args.scale, args.kernel.as_deref(), &mut rows)?;
+    }
+    let rows = rows.rows;
     if rows.is_empty() {
         bail!("the benchmark printed no row");
     }
@@ -82,6 +100,26 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         Format::Table => print!("{}", table(&rows)),
     }
     Ok(if rows.iter().all(|row| row.held) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Those that run in a guest.
+fn in_guest(args: &Args, rows: &mut Rows) -> Result<()> {
+    let bench = Attended::prepare("bench", args.kernel.as_deref())?;
+    let chosen: Vec<_> = bench
+        .scenarios
+        .iter()
+        .filter(|scenario| args.name.as_ref().is_none_or(|name| *name == scenario.name))
+        .collect();
+    if chosen.is_empty() {
+        let mut names: Vec<_> = bench.scenarios.iter().map(|scenario| scenario.name.as_str()).collect();
+        names.push(cluster::NAME);
+        bail!("no such benchmark (there is: {})", names.join(", "));
+    }
+    for scenario in chosen {
+        bench.run(scenario, &[], |line| rows.take(line))?;
+        rows.check(&scenario.name)?;
+    }
+    Ok(())
 }
 
 /// Rows in columns as wide as they must be.

@@ -88,9 +88,19 @@ pub struct GuestBuild {
 
 /// Builds an integration test, and the program with it, for running in a guest.
 pub fn build_for_guest(test: &str) -> Result<GuestBuild> {
+    build(test, &[])
+}
+
+/// The same of a test that runs on the simulated machine. The program does not use it.
+pub fn build_with_sim(test: &str) -> Result<GuestBuild> {
+    build(test, &["--features", "sim"])
+}
+
+fn build(test: &str, more: &[&str]) -> Result<GuestBuild> {
     let mut command = cargo();
     command
         .args(["test", "--no-run", "--package", PACKAGE, "--profile", PROFILE, "--test", test])
+        .args(more)
         .arg("--message-format=json-render-diagnostics");
     let output = command
         .stdin(Stdio::null())

@@ -30,7 +30,7 @@ pub struct Spec {
     pub programs: Programs,
     /// The nodes' kernel, as asked for.
     pub kernel: Option<String>,
-    /// How many nodes.
+    /// How many nodes. Without any there is the control plane alone.
     pub nodes: u8,
     /// The nodes' root.
     pub node_image: PathBuf,
@@ -229,6 +229,10 @@ impl Bed {
     fn install(&self) -> Result<()> {
         let crds = path(&self.spec.snapshot_crds)?;
         self.control_plane.kubectl(&["apply", "--server-side", "--filename", crds])?;
+        if self.nodes.is_empty() {
+            // Nothing could run it.
+            return Ok(());
+        }
         let manifests = &self.spec.snapshot_controller;
         for entry in fs::read_dir(manifests).with_context(|| format!("reading {}", manifests.display()))? {
             let file = entry.with_context(|| format!("reading {}", manifests.display()))?.path();
@@ -288,6 +292,9 @@ impl Bed {
     fn wait_for_snapshots(&self) -> Result<()> {
         let wait = ["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"];
         self.control_plane.kubectl(&wait)?;
+        if self.nodes.is_empty() {
+            return Ok(());
+        }
         let deadline = Instant::now() + PATIENCE;
         let available =
             ["get", "deployment", "snapshot-controller", "--namespace=kube-system", "--output=json"];

@@ -135,13 +135,13 @@ impl Drop for Held {
     }
 }
 
-/// Prints what was added to a file.
+/// Shows what was added to a file: standard output is for what was asked for.
 fn show(log: &Path, shown: &mut u64) -> Result<()> {
     let mut file = File::open(log).with_context(|| format!("opening {}", log.display()))?;
     file.seek(SeekFrom::Start(*shown)).with_context(|| format!("reading {}", log.display()))?;
     let mut text = String::new();
     let read = file.read_to_string(&mut text).with_context(|| format!("reading {}", log.display()))?;
     *shown += u64::try_from(read).context("a log of that size")?;
-    print!("{text}");
+    eprint!("{text}");
     Ok(())
 }

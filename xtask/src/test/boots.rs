@@ -84,7 +84,9 @@ pub fn blamed(release: &str, reason: String, lines: &[Line]) -> Outcome {
         && said("Comm: mdX_resync")
         && said("] md_thread+0x");
     if known {
-        Outcome::Skipped(format!("{reason}: its md began a resync of an array that is gone, a fault of kernels before 6.7"))
+        Outcome::Skipped(format!(
+            "{reason}: its md began a resync of an array that is gone, a fault of kernels before 6.7"
+        ))
     } else {
         Outcome::Failed(reason)
     }
@@ -115,11 +117,8 @@ mod tests {
     use super::*;
 
     fn console_of(lines: &[&str]) -> Vec<Line> {
-        let kernel = |text: &&str| Line {
-            at: Duration::ZERO,
-            source: Source::Kernel,
-            text: (*text).to_owned(),
-        };
+        let kernel =
+            |text: &&str| Line { at: Duration::ZERO, source: Source::Kernel, text: (*text).to_owned() };
         lines.iter().map(kernel).collect()
     }
 
@@ -128,7 +127,8 @@ mod tests {
         const PANIC: &str = "[   69.900000] Kernel panic - not syncing: Segfault with no mm";
         const WHO: &str = "[   69.900000] CPU: 0 PID: 4735 Comm: mdX_resync Not tainted 6.1.176 #1";
         const WHERE: &str = "[   69.900000]  [<8b52a275>] md_thread+0x158/0x16e [md_mod]";
-        let outcome = |release: &str, lines: &[&str]| blamed(release, "it ended".to_owned(), &console_of(lines));
+        let outcome =
+            |release: &str, lines: &[&str]| blamed(release, "it ended".to_owned(), &console_of(lines));
         assert!(matches!(outcome("6.1.176", &[PANIC, WHO, WHERE]), Outcome::Skipped(_)));
         let failed = Outcome::Failed("it ended".to_owned());
         assert_eq!(outcome("7.2.1", &[PANIC, WHO, WHERE]), failed);
