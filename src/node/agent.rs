@@ -140,8 +140,8 @@ struct Agent<H, M> {
     writers: Semaphore,
 }
 
-/// How many writes run at a time. Each has a connection of its own, of 50 KiB and more that stay: of an import of hundreds
-/// of volumes an agent would not get rid.
+/// How many writes run at a time. Each has a connection of its own with tens of KiB of buffers, which stays for a while: an
+/// import of hundreds of volumes would open as many.
 const WRITES_MAX: usize = 8;
 
 /// How often it is shown that the agent is alive, though nothing happens.

@@ -214,12 +214,10 @@ fn merge(
     })
 }
 
-/// A snapshot's image is merged. One that had little to copy is, before anybody is told that it has begun.
+/// A snapshot's image is merged. Of one that had little to copy nobody was told that it has begun, and need not be.
 #[must_use]
 pub fn merged(object: &MirrorSnapshot, volume: Option<&MirrorVolume>) -> Vec<Note> {
-    let told = object.status.as_ref().is_some_and(|status| status.phase == SnapshotPhase::Merging);
-    let started = merge(object, volume, "MergeStarted", "is being merged back").filter(|_| !told);
-    started.into_iter().chain(merge(object, volume, "MergeCompleted", "is merged back")).collect()
+    merge(object, volume, "MergeCompleted", "is merged back").into_iter().collect()
 }
 
 /// What happened to a pool.

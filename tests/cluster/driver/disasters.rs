@@ -31,7 +31,9 @@ pub fn a_merge_goes_on_without_an_api_server(bed: &Namespace) -> Outcome {
     merged?;
     gone(bed, cluster("mirrorsnapshot", &handle))?;
     images(bed, &volume, 3, 0)?;
-    event(bed, "data", "MergeCompleted", "")?;
+    for reason in ["MergeStarted", "MergeCompleted"] {
+        event(bed, "data", reason, "")?;
+    }
     let pod = bed.kubectl().get(bed.object("pod", "app"))?;
     equal(
         "its user has not noticed",

@@ -152,9 +152,7 @@ pub fn kubectl_tells_what_becomes_of_a_claim(bed: &Namespace) -> Outcome {
     that("so has the JSON", status.to_string().contains(&handle), &status)?;
 
     bed.kubectl().delete(bed.object("volumesnapshot", "cut"))?;
-    for reason in ["MergeStarted", "MergeCompleted"] {
-        event(bed, "data", reason, "")?;
-    }
+    event(bed, "data", "MergeCompleted", "")?;
     bed.kubectl().delete(bed.object("pod", "app"))?;
     give_up(bed, "data", &volume)
 }
