@@ -249,6 +249,27 @@ pub enum VolumeCommand {
     List(ListArgs),
     /// Show one volume: its slots, what each does, and its snapshots
     Show(ShowArgs),
+    /// Put a volume that nobody uses back to one of its snapshots, in place
+    ///
+    /// What was written since is lost; the snapshot stays. Only what has changed is copied. When it is cut short the
+    /// volume cannot be used until it is repeated, or the server that serves the pool has finished it.
+    Rollback(RollbackArgs),
+}
+
+/// Of `volume rollback`.
+#[derive(Debug, Args)]
+pub struct RollbackArgs {
+    /// The volume: its id, or the name it was asked for by
+    pub volume: String,
+    /// The snapshot of it: its id, or the name it was asked for by
+    #[arg(long, value_name = "SNAPSHOT")]
+    pub to: String,
+    /// Which pool
+    #[command(flatten)]
+    pub pool: PoolChoice,
+    /// How to print
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// Of `snapshot`.

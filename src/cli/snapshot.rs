@@ -35,7 +35,7 @@ pub(super) fn run(command: SnapshotCommand, args: &HostArgs, out: &mut dyn Write
     }
 }
 
-fn find(snapshots: Vec<SnapshotInfo>, id: &str) -> Result<SnapshotInfo> {
+pub(super) fn find(snapshots: Vec<SnapshotInfo>, id: &str) -> Result<SnapshotInfo> {
     let is = |snapshot: &SnapshotInfo| snapshot.id == id || snapshot.name.as_deref() == Some(id);
     let missing = || Error::refused(Class::NotFound, format!("there is no snapshot {id:?}"));
     snapshots.into_iter().find(is).ok_or_else(missing)

@@ -1,15 +1,23 @@
 //! `splitmirror volume`.
 
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::cli::args::{Format, HostArgs, VolumeCommand};
+use serde::Serialize;
+
+use crate::cli::args::{Format, HostArgs, RollbackArgs, VolumeCommand};
 use crate::cli::error::{Error, Result};
 use crate::cli::open;
 use crate::cli::output::{Table, details, json, or_dash};
 use crate::cli::watch::{Turn, watch};
-use crate::cli::{snapshot, watch};
+use crate::cli::{snapshot, threads, watch};
+use crate::csi::node::linux::LinuxMounts;
+use crate::pool::Pool;
 use crate::report::Class;
+use crate::units::Bytes;
 use crate::volume::info::{SlotInfo, SlotState, VolumeInfo};
+use crate::volume::rollback::Progress;
 
 pub(super) fn run(command: VolumeCommand, args: &HostArgs, out: &mut dyn Write) -> Result<()> {
     match command {
@@ -28,6 +36,41 @@ pub(super) fn run(command: VolumeCommand, args: &HostArgs, out: &mut dyn Write) 
                 let text = watch::text(|out| print(&volume, show.list.output.output, out))?;
                 Ok(Turn { text, busy: is_busy(&volume) })
             })
+        }
+        VolumeCommand::Rollback(rollback) => roll_back(&rollback, args, out),
+    }
+}
+
+/// What came of a rollback.
+#[derive(Serialize)]
+struct RolledBack {
+    volume: String,
+    snapshot: String,
+    copied: Bytes,
+}
+
+fn roll_back(args: &RollbackArgs, host: &HostArgs, out: &mut dyn Write) -> Result<()> {
+    let engine = open(host, &args.pool)?;
+    let volume = find(engine.volumes()?, &args.volume)?;
+    let snapshot = snapshot::find(volume.snapshots.clone(), &args.to)?;
+    let copied = Arc::new(AtomicU64::new(0));
+    let told = Arc::clone(&copied);
+    let pool = Pool::new(engine, Arc::new(LinuxMounts::default()));
+    threads::serve(async {
+        let progress = move |progress: Progress| told.store(progress.done.0, Ordering::Relaxed);
+        let done = pool.roll_back(&volume, &snapshot, progress).await;
+        done.map_err(|error| Error::refused(error.class, error.message))
+    })?;
+    let done = RolledBack {
+        volume: volume.id.to_string(),
+        snapshot: snapshot.id,
+        copied: Bytes(copied.load(Ordering::Relaxed)),
+    };
+    match args.output.output {
+        Format::Json => json(out, &done),
+        Format::Table => {
+            let RolledBack { volume, snapshot, copied } = done;
+            Ok(writeln!(out, "volume {volume} is as it was in snapshot {snapshot}: {copied} copied back")?)
         }
     }
 }

@@ -17,7 +17,8 @@ use crate::engine::{self, Engine};
 use crate::host::Host;
 use crate::ids::LvName;
 use crate::report::Class;
-use crate::volume::info::{ViewInfo, VolumeInfo};
+use crate::volume::info::{SnapshotInfo, ViewInfo, VolumeInfo};
+use crate::volume::rollback::Progress;
 
 /// What an engine has under an id.
 #[derive(Clone, Debug, PartialEq)]
@@ -170,13 +171,38 @@ impl<H: Host + 'static, M: Mounts> Pool<H, M> {
     /// It is in use or has snapshots.
     pub async fn delete_volume(&self, id: &str) -> Result<()> {
         let Some(found) = self.find(id).await? else { return Ok(()) };
+        self.unmounted(&found).await?;
+        let id = id.to_owned();
+        self.change(move |engine| engine.delete_volume(&id)).await
+    }
+
+    /// Puts a volume back to a snapshot of it, in place; what was written since is lost, and the snapshot stays. `progress` is
+    /// told how far it is.
+    ///
+    /// # Errors
+    /// It is in use (see [`Self::delete_volume`]), there is no such snapshot of it, or the engine's.
+    pub async fn roll_back(
+        &self,
+        volume: &VolumeInfo,
+        snapshot: &SnapshotInfo,
+        progress: impl FnMut(Progress) + Send + 'static,
+    ) -> Result<()> {
+        if snapshot.volume != volume.id {
+            let message = format!("snapshot {} is not of volume {}", snapshot.id, volume.id);
+            return Err(Error::not_found(message));
+        }
+        self.unmounted(&Found::Mirror(volume.clone())).await?;
+        let id = snapshot.id.clone();
+        self.change(move |engine| engine.roll_back(&id, progress)).await
+    }
+
+    /// That no mount shows it.
+    async fn unmounted(&self, found: &Found) -> Result<()> {
         let (mounts, known) = (Arc::clone(&self.mounts), found.known());
         let check = tokio::task::spawn_blocking(move || check_unmounted(&*mounts, &known));
         check.await.unwrap_or_else(|panic| {
             Err(Error::new(Class::Internal, format!("the mount table was not read: {panic}")))
-        })?;
-        let id = id.to_owned();
-        self.change(move |engine| engine.delete_volume(&id)).await
+        })
     }
 }
 

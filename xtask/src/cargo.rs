@@ -88,18 +88,18 @@ pub struct GuestBuild {
 
 /// Builds an integration test, and the program with it, for running in a guest.
 pub fn build_for_guest(test: &str) -> Result<GuestBuild> {
-    build(test, &[])
+    build(test, PROFILE, &[])
 }
 
-/// The same of a test that runs on the simulated machine. The program does not use it.
-pub fn build_with_sim(test: &str) -> Result<GuestBuild> {
-    build(test, &["--features", "sim"])
+/// Builds a test that runs on the simulated machine, and the program with it, as they are released: what they take is measured.
+pub fn build_release_with_sim(test: &str) -> Result<GuestBuild> {
+    build(test, "release", &["--features", "sim"])
 }
 
-fn build(test: &str, more: &[&str]) -> Result<GuestBuild> {
+fn build(test: &str, profile: &str, more: &[&str]) -> Result<GuestBuild> {
     let mut command = cargo();
     command
-        .args(["test", "--no-run", "--package", PACKAGE, "--profile", PROFILE, "--test", test])
+        .args(["test", "--no-run", "--package", PACKAGE, "--profile", profile, "--test", test])
         .args(more)
         .arg("--message-format=json-render-diagnostics");
     let output = command

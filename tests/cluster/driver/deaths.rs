@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::user::{
-    CLASS, ask_snapshot, claim, class, give_up, gone, images, images_are_equal, node_of, read,
-    ready_snapshot, sh, snapshot, user, view, volume_of, write,
+    CLASS, ask_snapshot, class, end_volume, gone, images, node_of, read, ready_snapshot, sh, snapshot, user,
+    view, volume_in_use, write,
 };
 use super::{LABEL, NAMESPACE, agent_on, all_ready, equal, ready, text, that};
 use crate::Outcome;
@@ -26,11 +26,7 @@ pub fn slow_class(bed: &Namespace) -> Outcome {
 /// A volume of [`SLOW`] with a pod that uses it.
 pub fn slow_volume(bed: &Namespace) -> Outcome<String> {
     slow_class(bed)?;
-    claim(bed, "data", SLOW, "128Mi")?;
-    user(bed, "app", "data", false)?;
-    let volume = volume_of(bed, "data")?;
-    images(bed, &volume, 3, 0)?;
-    Ok(volume)
+    volume_in_use(bed, SLOW, "128Mi")
 }
 
 /// Changes so much that a merge takes about twenty seconds.
@@ -95,19 +91,13 @@ pub fn an_agent_killed_in_mid_split_or_merge_finishes_it(bed: &Namespace) -> Out
     gone(bed, cluster("mirrorsnapshot", &handle))?;
     images(bed, &volume, 3, 0)?;
     all_ready(bed)?;
-    bed.kubectl().delete(bed.object("pod", "app"))?;
-    images_are_equal(bed, node, &volume, 3)?;
-    give_up(bed, "data", &volume)
+    end_volume(bed, "app", &volume)
 }
 
 /// Two controllers, of which one is killed: whichever leads, the other goes on.
 pub fn two_controllers_are_as_good_as_one(bed: &Namespace) -> Outcome {
     ready(bed)?;
-    claim(bed, "data", CLASS, "64Mi")?;
-    user(bed, "app", "data", false)?;
-    write(bed, "app", "before")?;
-    let volume = volume_of(bed, "data")?;
-    images(bed, &volume, 3, 0)?;
+    let volume = volume_in_use(bed, CLASS, "64Mi")?;
     let controller =
         Object { kind: "deployment", namespace: Some(NAMESPACE), name: "splitmirror-controller" };
     let scale = |replicas: u8| {
@@ -138,8 +128,7 @@ pub fn two_controllers_are_as_good_as_one(bed: &Namespace) -> Outcome {
         images(bed, &volume, 3, 0)?;
     }
     scale(1)?;
-    bed.kubectl().delete(bed.object("pod", "app"))?;
-    give_up(bed, "data", &volume)
+    end_volume(bed, "app", &volume)
 }
 
 /// How many MirrorSnapshots a volume has.
@@ -167,11 +156,7 @@ impl Drop for Paused<'_> {
 
 pub fn a_controller_killed_before_its_answer_is_not_missed(bed: &Namespace) -> Outcome {
     ready(bed)?;
-    claim(bed, "data", CLASS, "64Mi")?;
-    user(bed, "app", "data", false)?;
-    write(bed, "app", "before")?;
-    let volume = volume_of(bed, "data")?;
-    images(bed, &volume, 3, 0)?;
+    let volume = volume_in_use(bed, CLASS, "64Mi")?;
     // The agent is paused, and its node has no controller: that one must be able to die.
     let node = node_of(bed, "app")?;
     let kill_controller = || {

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::deaths::{change_much, merging, slow_volume};
 use super::user::{
-    CLASS, SNAPSHOTS, claim, event, give_up, gone, images, images_are_equal, leave, node_of, read, snapshot,
-    user, view, volume_of, write,
+    CLASS, SNAPSHOTS, end_volume, event, gone, images, leave, node_of, read, snapshot, user, view,
+    volume_in_use, write,
 };
 use super::{DRIVER, all_ready, equal, install, ready, text};
 use crate::Outcome;
@@ -40,19 +40,13 @@ pub fn a_merge_goes_on_without_an_api_server(bed: &Namespace) -> Outcome {
         pod["status"]["containerStatuses"][0]["restartCount"].as_u64(),
         Some(0),
     )?;
-    bed.kubectl().delete(bed.object("pod", "app"))?;
-    images_are_equal(bed, node, &volume, 3)?;
-    give_up(bed, "data", &volume)
+    end_volume(bed, "app", &volume)
 }
 
 /// A node loses power with a snapshot outstanding, after somebody has deleted the objects.
 pub fn a_power_cut_and_hand_deleted_objects_lose_nothing(bed: &Namespace) -> Outcome {
     ready(bed)?;
-    claim(bed, "data", CLASS, "64Mi")?;
-    user(bed, "app", "data", false)?;
-    write(bed, "app", "before")?;
-    let volume = volume_of(bed, "data")?;
-    images(bed, &volume, 3, 0)?;
+    let volume = volume_in_use(bed, CLASS, "64Mi")?;
     let handle = snapshot(bed, "cut", "data")?;
     write(bed, "app", "after")?;
 
@@ -78,20 +72,14 @@ pub fn a_power_cut_and_hand_deleted_objects_lose_nothing(bed: &Namespace) -> Out
     leave(bed, "reader", "look")?;
     bed.kubectl().delete(bed.object("volumesnapshot", "cut"))?;
     images(bed, &volume, 3, 0)?;
-    bed.kubectl().delete(bed.object("pod", "app"))?;
-    images_are_equal(bed, node, &volume, 3)?;
-    give_up(bed, "data", &volume)?;
+    end_volume(bed, "app", &volume)?;
     all_ready(bed)
 }
 
 /// All objects are gone, those of the driver and of its users; only the disks are there.
 pub fn a_lost_etcd_loses_no_volume_and_no_snapshot(bed: &Namespace) -> Outcome {
     ready(bed)?;
-    claim(bed, "data", CLASS, "64Mi")?;
-    user(bed, "app", "data", false)?;
-    write(bed, "app", "before")?;
-    let volume = volume_of(bed, "data")?;
-    images(bed, &volume, 3, 0)?;
+    let volume = volume_in_use(bed, CLASS, "64Mi")?;
     let handle = snapshot(bed, "cut", "data")?;
     write(bed, "app", "after")?;
     let node = node_of(bed, "app")?;
@@ -170,7 +158,5 @@ pub fn a_lost_etcd_loses_no_volume_and_no_snapshot(bed: &Namespace) -> Outcome {
     bed.kubectl().delete(bed.object("volumesnapshot", "cut"))?;
     gone(bed, cluster("mirrorsnapshot", &handle))?;
     images(bed, &volume, 3, 0)?;
-    bed.kubectl().delete(bed.object("pod", "app"))?;
-    images_are_equal(bed, node, &volume, 3)?;
-    give_up(bed, "data", &volume)
+    end_volume(bed, "app", &volume)
 }

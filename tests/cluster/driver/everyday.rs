@@ -6,8 +6,8 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::user::{
-    CLASS, ask_snapshot, claim, class, event, give_up, gone, images, images_are_equal, node_of, pod, read,
-    ready_snapshot, refused_snapshot, sh, snapshot, user, view, volume_of, write,
+    CLASS, ask_snapshot, claim, class, end_volume, event, give_up, gone, images, pod, read, ready_snapshot,
+    refused_snapshot, sh, snapshot, user, view, volume_in_use, volume_of, write,
 };
 use super::{CHART, NAMESPACE, equal, ready, text, that};
 use crate::Outcome;
@@ -75,11 +75,7 @@ fn dry_run(bed: &Namespace, manifests: &str) -> Outcome {
 /// From the claim to the merge, as README.md shows it.
 pub fn a_claim_is_snapshotted_viewed_merged_and_grown(bed: &Namespace) -> Outcome {
     ready(bed)?;
-    claim(bed, "data", CLASS, "64Mi")?;
-    user(bed, "app", "data", false)?;
-    write(bed, "app", "before")?;
-    let volume = volume_of(bed, "data")?;
-    images(bed, &volume, 3, 0)?;
+    let volume = volume_in_use(bed, CLASS, "64Mi")?;
 
     let handle = snapshot(bed, "cut", "data")?;
     write(bed, "app", "after")?;
@@ -106,19 +102,13 @@ pub fn a_claim_is_snapshotted_viewed_merged_and_grown(bed: &Namespace) -> Outcom
     that("so has the file system", size.trim().parse().is_ok_and(|size: u32| size > 70), &size)?;
     equal("the data is there", read(bed, "app")?.as_str(), "after")?;
 
-    let node = node_of(bed, "app")?;
-    bed.kubectl().delete(bed.object("pod", "app"))?;
-    images_are_equal(bed, node, &volume, 3)?;
-    give_up(bed, "data", &volume)
+    end_volume(bed, "app", &volume)
 }
 
 /// What somebody sees who looks, at each step.
 pub fn kubectl_tells_what_becomes_of_a_claim(bed: &Namespace) -> Outcome {
     ready(bed)?;
-    claim(bed, "data", CLASS, "64Mi")?;
-    user(bed, "app", "data", false)?;
-    let volume = volume_of(bed, "data")?;
-    images(bed, &volume, 3, 0)?;
+    let volume = volume_in_use(bed, CLASS, "64Mi")?;
     let handle = snapshot(bed, "cut", "data")?;
     write(bed, "app", "after")?;
     images(bed, &volume, 2, 1)?;
@@ -153,8 +143,7 @@ pub fn kubectl_tells_what_becomes_of_a_claim(bed: &Namespace) -> Outcome {
 
     bed.kubectl().delete(bed.object("volumesnapshot", "cut"))?;
     event(bed, "data", "MergeCompleted", "")?;
-    bed.kubectl().delete(bed.object("pod", "app"))?;
-    give_up(bed, "data", &volume)
+    end_volume(bed, "app", &volume)
 }
 
 /// The cells of a table of one row, by their titles.
@@ -252,10 +241,7 @@ fn bytes(quantity: &str) -> Outcome<u64> {
 
 pub fn two_snapshots_show_their_instants_and_a_third_is_refused(bed: &Namespace) -> Outcome {
     ready(bed)?;
-    claim(bed, "data", CLASS, "64Mi")?;
-    user(bed, "app", "data", false)?;
-    let volume = volume_of(bed, "data")?;
-    images(bed, &volume, 3, 0)?;
+    let volume = volume_in_use(bed, CLASS, "64Mi")?;
     let mut handles = Vec::new();
     for name in ["first", "second"] {
         write(bed, "app", name)?;
@@ -285,10 +271,7 @@ pub fn two_snapshots_show_their_instants_and_a_third_is_refused(bed: &Namespace)
     bed.kubectl().delete(bed.object("pvc", "look-second"))?;
     bed.kubectl().delete(bed.object("volumesnapshot", "second"))?;
     images(bed, &volume, 3, 0)?;
-    let node = node_of(bed, "app")?;
-    bed.kubectl().delete(bed.object("pod", "app"))?;
-    images_are_equal(bed, node, &volume, 3)?;
-    give_up(bed, "data", &volume)
+    end_volume(bed, "app", &volume)
 }
 
 /// Every row is on the disks when it is counted.
@@ -355,8 +338,5 @@ pub fn a_database_goes_on_while_its_volume_is_split_and_merged(bed: &Namespace) 
         pod["status"]["containerStatuses"][0]["restartCount"].as_u64(),
         Some(0),
     )?;
-    let node = node_of(bed, "database")?;
-    bed.kubectl().delete(bed.object("pod", "database"))?;
-    images_are_equal(bed, node, &volume, 3)?;
-    give_up(bed, "data", &volume)
+    end_volume(bed, "database", &volume)
 }

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::user::{
-    CLASS, ask_snapshot, claim, class, event, give_up, images, read, refused_snapshot, snapshot, user,
-    volume_of, write,
+    CLASS, ask_snapshot, claim, class, end_volume, event, give_up, images, read, refused_snapshot, snapshot,
+    volume_in_use, volume_of, write,
 };
 use super::{NAMESPACE, equal, pool_of, ready, that};
 use crate::Outcome;
@@ -41,10 +41,7 @@ pub fn classes(bed: &Namespace) -> Outcome {
 pub fn snapshots(bed: &Namespace) -> Outcome {
     ready(bed)?;
     // Of a claim that is not there any more.
-    claim(bed, "data", CLASS, "64Mi")?;
-    user(bed, "app", "data", false)?;
-    let volume = volume_of(bed, "data")?;
-    images(bed, &volume, 3, 0)?;
+    let volume = volume_in_use(bed, CLASS, "64Mi")?;
     write(bed, "app", "before")?;
     // More images than there are would have to stay in sync.
     ask_snapshot(bed, "safe", "data", "splitmirror-safe")?;
@@ -54,8 +51,7 @@ pub fn snapshots(bed: &Namespace) -> Outcome {
     bed.kubectl().delete(bed.object("volumesnapshot", "safe"))?;
     images(bed, &volume, 3, 0)?;
     equal("the volume is as it was", read(bed, "app")?.as_str(), "before")?;
-    bed.kubectl().delete(bed.object("pod", "app"))?;
-    give_up(bed, "data", &volume)?;
+    end_volume(bed, "app", &volume)?;
 
     ask_snapshot(bed, "late", "data", CLASS)?;
     let why = refused_snapshot(bed, "late")?;
@@ -67,11 +63,7 @@ pub fn snapshots(bed: &Namespace) -> Outcome {
 /// Objects that somebody edits: the API server says no, or the agent puts right what is only told.
 pub fn edits(bed: &Namespace) -> Outcome {
     ready(bed)?;
-    claim(bed, "data", CLASS, "64Mi")?;
-    user(bed, "app", "data", false)?;
-    write(bed, "app", "before")?;
-    let volume = volume_of(bed, "data")?;
-    images(bed, &volume, 3, 0)?;
+    let volume = volume_in_use(bed, CLASS, "64Mi")?;
     let handle = snapshot(bed, "cut", "data")?;
     let specs = [
         ("mirrorvolume", &volume, json!({ "node": "elsewhere" }), "node is immutable"),
@@ -110,8 +102,7 @@ pub fn edits(bed: &Namespace) -> Outcome {
     let grown = |seen: &Value| seen["status"]["size"] == "96Mi" && seen["status"]["inSync"] == 3;
     bed.kubectl().wait(cluster("mirrorvolume", &volume), "grown when it is merged", grown)?;
     equal("all is there", read(bed, "app")?.as_str(), "before")?;
-    bed.kubectl().delete(bed.object("pod", "app"))?;
-    give_up(bed, "data", &volume)
+    end_volume(bed, "app", &volume)
 }
 
 pub fn pools(bed: &Namespace) -> Outcome {

@@ -44,6 +44,24 @@ pub fn class(bed: &Namespace, name: &str, binding: &str, parameters: &Value) -> 
     }))
 }
 
+/// A claim `data` with a pod `app` that has written `before`; its volume, with all images in sync.
+pub fn volume_in_use(bed: &Namespace, class: &str, size: &str) -> Outcome<String> {
+    claim(bed, "data", class, size)?;
+    user(bed, "app", "data", false)?;
+    write(bed, "app", "before")?;
+    let volume = volume_of(bed, "data")?;
+    images(bed, &volume, 3, 0)?;
+    Ok(volume)
+}
+
+/// Its end: nobody uses it, all its images are equal, and it goes with its claim.
+pub fn end_volume(bed: &Namespace, pod: &str, volume: &str) -> Outcome {
+    let node = node_of(bed, pod)?;
+    bed.kubectl().delete(bed.object("pod", pod))?;
+    images_are_equal(bed, node, volume, 3)?;
+    give_up(bed, "data", volume)
+}
+
 /// A pod with a claim at `/data`, running.
 pub fn user(bed: &Namespace, name: &str, claim: &str, read_only: bool) -> Outcome {
     pod(bed, name, claim, shell("exec sleep 1000000"), read_only)

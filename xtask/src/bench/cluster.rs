@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use super::Rows;
 use crate::cache::Cache;
-use crate::cargo::{Metadata, build_with_sim};
+use crate::cargo::{Metadata, build_release_with_sim};
 use crate::cluster::{Held, Parts, obstacle};
 use crate::cmd;
 
@@ -42,7 +42,7 @@ pub fn run(scale: &Scale, kernel: Option<&str>, rows: &mut Rows) -> Result<()> {
     if let Some(obstacle) = obstacle() {
         bail!("{obstacle}");
     }
-    let build = build_with_sim(TARGET)?;
+    let build = build_release_with_sim(TARGET)?;
     let parts = Parts::find(&Cache::open()?, kernel)?;
     let logs = Metadata::own()?.target_directory.join("guest-logs/bench-cluster");
     let spec = parts.spec(0, &[], logs, false);
