@@ -54,7 +54,6 @@ const CONTENT_NAME: &str = "csi.storage.k8s.io/volumesnapshotcontent/name";
 /// Region sizes that make sense: the kernel wants a power of two of at least a page.
 const REGION_MIN: Bytes = Bytes::kib(4);
 const REGION_MAX: Bytes = Bytes::gib(1);
-const REGION_DEFAULT: Bytes = Bytes::mib(2);
 
 /// The kernel reads recovery rates as a signed 32-bit number.
 const RATE_MAX: u64 = 0x7fff_ffff;
@@ -66,8 +65,8 @@ pub struct VolumeParams {
     pub pool: Option<VgName>,
     /// Number of images.
     pub images: usize,
-    /// Granularity of the bitmap.
-    pub region_size: Bytes,
+    /// Granularity of the bitmap, when one is named.
+    pub region_size: Option<Bytes>,
     /// KiB/s that recovery is never throttled below.
     pub min_recovery_rate: Option<u64>,
     /// KiB/s that recovery is throttled to.
@@ -106,7 +105,7 @@ impl VolumeParams {
         let mut read = Self {
             pool: None,
             images: IMAGES_MIN,
-            region_size: REGION_DEFAULT,
+            region_size: None,
             min_recovery_rate: None,
             max_recovery_rate: None,
             format: Format::default(),
@@ -116,7 +115,7 @@ impl VolumeParams {
             match key {
                 POOL => read.pool = Some(parse(key, value)?),
                 IMAGES => read.images = number(key, value, IMAGES_MIN..=IMAGES_MAX)?,
-                REGION_SIZE => read.region_size = region_size(key, value)?,
+                REGION_SIZE => read.region_size = Some(region_size(key, value)?),
                 MIN_RATE => read.min_recovery_rate = Some(number(key, value, 1..=RATE_MAX)?),
                 MAX_RATE => read.max_recovery_rate = Some(number(key, value, 1..=RATE_MAX)?),
                 FS_TYPE if value.is_empty() => {}
@@ -233,7 +232,7 @@ mod tests {
     #[test]
     fn no_parameters_give_two_images_and_the_default_region() {
         let params = VolumeParams::read(&map(&[])).expect("none");
-        assert_eq!((params.images, params.region_size, params.pool), (2, Bytes::mib(2), None));
+        assert_eq!((params.images, params.region_size, params.pool), (2, None, None));
         let params = SnapshotParams::read(&map(&[])).expect("none");
         assert_eq!((params.min_in_sync, params.volume_snapshot), (1, None));
     }
@@ -254,7 +253,7 @@ mod tests {
         ]))
         .expect("all known");
         assert_eq!(params.pool.as_ref().map(VgName::as_str), Some("vg0"));
-        assert_eq!((params.images, params.region_size), (3, Bytes::kib(512)));
+        assert_eq!((params.images, params.region_size), (3, Some(Bytes::kib(512))));
         assert_eq!((params.min_recovery_rate, params.max_recovery_rate), (Some(100), Some(200)));
         assert_eq!(Format::from_context(&params.format.context()), Ok(params.format.clone()));
         assert_eq!(params.format.fs, Some(FsType::Xfs));

@@ -30,7 +30,9 @@ use crate::units::{Bytes, SECTOR_BYTES, Sectors};
 
 mod region;
 
-pub use region::{RegionSizeError, check_region_size, default_region_size, regions, rmeta_len};
+pub use region::{
+    RegionSizeError, check_region_size, default_region_size, least_region_size, regions, rmeta_len,
+};
 
 /// Where the bitmap starts on a metadata LV.
 pub const BITMAP_OFFSET: Bytes = Bytes(4096);

@@ -19,7 +19,9 @@ pub mod superblock;
 pub mod table;
 pub mod verdict;
 
-pub use bitmap::{Bitmap, BitmapError, BitmapHeader, RegionSizeError, check_region_size, rmeta_len};
+pub use bitmap::{
+    Bitmap, BitmapError, BitmapHeader, RegionSizeError, check_region_size, least_region_size, rmeta_len,
+};
 pub use leg::{LegError, LegMeta};
 pub use status::{Action, Health, RaidStatus, StatusError};
 pub use superblock::{Superblock, SuperblockError};

@@ -10,6 +10,7 @@ pub mod edits;
 pub mod info;
 pub mod key;
 pub mod merge;
+pub mod region;
 pub mod rollback;
 pub mod seen;
 pub mod spec;

@@ -19,6 +19,7 @@ use crate::csi::proto::{
 use crate::csi::topology;
 use crate::report::Class;
 use crate::units::Bytes;
+use crate::volume::region;
 use crate::volume::spec::VolumeSpec;
 
 /// The size of a volume that is asked for without one.
@@ -57,12 +58,13 @@ pub async fn create<B: Backend>(
                 "a volume that can only be read needs a snapshot to show: without a source it would stay empty",
             ));
         }
+        let size = size.unwrap_or_else(|| limit.map_or(DEFAULT_SIZE, |limit| limit.min(DEFAULT_SIZE)));
         let spec = VolumeSpec {
             name: name.to_owned(),
-            size: size.unwrap_or_else(|| limit.map_or(DEFAULT_SIZE, |limit| limit.min(DEFAULT_SIZE))),
+            size,
             limit,
             images: params.images,
-            region_size: params.region_size,
+            region_size: params.region_size.unwrap_or_else(|| region::default_size(size)),
             min_recovery_rate: params.min_recovery_rate,
             max_recovery_rate: params.max_recovery_rate,
         };
