@@ -153,7 +153,7 @@ pub fn a_name_that_is_taken_is_refused(disks: &[PathBuf]) -> Outcome {
     refused(engine.delete_volume("v"), Class::Precondition, "delete that first")?;
     engine.delete_volume("linear").map_err(say)?;
     let keep = SnapshotSpec { min_in_sync: 2, ..lab::snapshot_spec("t", "v") };
-    refused(engine.create_snapshot(&keep), Class::Exhausted, "must stay")?;
+    refused(engine.create_snapshot(&keep), Class::Precondition, "must stay")?;
     let after: Vec<_> = disks.iter().map(|disk| head(disk)).collect::<Outcome<_>>()?;
     ensure(heads == after, || "something was written".into())?;
     let view = engine.create_view("shown", &snapshot.id).map_err(say)?;

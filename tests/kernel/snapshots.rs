@@ -107,7 +107,7 @@ pub fn two_snapshots_of_different_instants_merge_in_either_order(disks: &[PathBu
             format!("{cut_old:?} {cut_new:?}")
         })?;
         let none_left = engine.create_snapshot(&lab::snapshot_spec("third", "v"));
-        ensure(none_left.as_ref().is_err_and(|e| e.class() == Class::Exhausted), || {
+        ensure(none_left.as_ref().is_err_and(|e| e.class() == Class::Precondition), || {
             format!("{none_left:?}")
         })?;
         writers.wait_for(50)?;

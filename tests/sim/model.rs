@@ -159,7 +159,7 @@ impl Operation {
                     return Ok(());
                 }
                 if known.images - known.snapshots.len() < min_in_sync + 1 {
-                    return Err(Class::Exhausted);
+                    return Err(Class::Precondition);
                 }
                 machine.snapped(VOLUMES[volume], &name(volume, snapshot), begun);
                 Ok(())
