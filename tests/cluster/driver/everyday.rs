@@ -125,6 +125,7 @@ pub fn kubectl_tells_what_becomes_of_a_claim(bed: &Namespace) -> Outcome {
     for name in [&volume, &handle, &super::pool_of(bed.node(1))] {
         that("the category has all kinds", all.contains(name.as_str()), &all)?;
     }
+    event(bed, "cut", "SnapshotSplit", "")?;
     let told = bed.kubectl().run(&["describe", "volumesnapshot", "cut", "--namespace", bed.name()])?;
     that("the split is told of where the user looks", told.contains("SnapshotSplit"), &told)?;
     let told = bed.kubectl().run(&["describe", "mirrorvolume", &volume])?;
@@ -165,9 +166,11 @@ fn plugin(bed: &Namespace, args: &[&str]) -> Outcome<String> {
 pub fn capacity_follows_what_is_left_on_each_node(bed: &Namespace) -> Outcome {
     ready(bed)?;
     class(bed, "immediate", "Immediate", &json!({ "splitmirror.io/images": "3" }))?;
-    let before = until("there is a capacity for each node", PATIENCE, || {
+    // All nodes have the same disks: what earlier scenarios had there is gone, and has been told of.
+    let before = until("there is the same capacity for each node", PATIENCE, || {
         let seen = capacities(bed)?;
-        Ok((seen.len() == bed.nodes().len()).then_some(seen))
+        let same = seen.windows(2).all(|two| two[0].1 == two[1].1);
+        if same && seen.len() == bed.nodes().len() { Ok(Some(seen)) } else { Err(format!("{seen:?}")) }
     })?;
     claim(bed, "data", "immediate", "256Mi")?;
     let volume = volume_of(bed, "data")?;
