@@ -60,6 +60,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "volume",
             "host",
             "engine",
+            "pool",
             "csi",
             "serve",
             "standalone",
