@@ -14,7 +14,7 @@ use crate::Outcome;
 use crate::bed::{BUSYBOX, Bed, until};
 
 /// How long something may take that a user would wait for without a thought, on a machine that does other things too.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The label of scenarios' namespaces.
 pub const SCENARIO: &str = "scenario";

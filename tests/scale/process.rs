@@ -33,9 +33,10 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts a program. Its standard input ends when we do.
+    /// Starts a program. It is killed when we end, however that is: a controller would go on for ever.
     pub fn start(program: &Path, args: &[&str]) -> Outcome<Self> {
-        let mut command = Command::new(program);
+        let mut command = Command::new("setpriv");
+        command.arg("--pdeathsig=KILL").arg("--").arg(program);
         if std::env::var_os(FILTER_VARIABLE).is_none() {
             // Hundreds of calls are nothing to be told of.
             command.env(FILTER_VARIABLE, "warn");
