@@ -27,7 +27,7 @@ enum Format {
 /// Measure next to LVM2's own tools, and next to an object without meaning
 #[derive(Debug, ClapArgs)]
 pub struct Args {
-    /// Which benchmark: split, or cluster, which takes 15 minutes [default: all]
+    /// Which benchmark: split, or cluster, which takes ten minutes [default: all]
     name: Option<String>,
     /// How to print the rows
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
