@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
@@ -17,7 +16,6 @@ use crate::pool::Pool;
 use crate::report::Class;
 use crate::units::Bytes;
 use crate::volume::info::{SlotInfo, SlotState, VolumeInfo};
-use crate::volume::rollback::Progress;
 
 pub(super) fn run(command: VolumeCommand, args: &HostArgs, out: &mut dyn Write) -> Result<()> {
     match command {
@@ -53,19 +51,12 @@ fn roll_back(args: &RollbackArgs, host: &HostArgs, out: &mut dyn Write) -> Resul
     let engine = open(host, &args.pool)?;
     let volume = find(engine.volumes()?, &args.volume)?;
     let snapshot = snapshot::find(volume.snapshots.clone(), &args.to)?;
-    let copied = Arc::new(AtomicU64::new(0));
-    let told = Arc::clone(&copied);
     let pool = Pool::new(engine, Arc::new(LinuxMounts::default()));
-    threads::serve(async {
-        let progress = move |progress: Progress| told.store(progress.done.0, Ordering::Relaxed);
-        let done = pool.roll_back(&volume, &snapshot, progress).await;
-        done.map_err(|error| Error::refused(error.class, error.message))
+    let copied = threads::serve(async {
+        let copied = pool.roll_back(&volume, &snapshot).await;
+        copied.map_err(|error| Error::refused(error.class, error.message))
     })?;
-    let done = RolledBack {
-        volume: volume.id.to_string(),
-        snapshot: snapshot.id,
-        copied: Bytes(copied.load(Ordering::Relaxed)),
-    };
+    let done = RolledBack { volume: volume.id.to_string(), snapshot: snapshot.id, copied };
     match args.output.output {
         Format::Json => json(out, &done),
         Format::Table => {

@@ -17,8 +17,8 @@ use crate::engine::{self, Engine};
 use crate::host::Host;
 use crate::ids::LvName;
 use crate::report::Class;
+use crate::units::Bytes;
 use crate::volume::info::{SnapshotInfo, ViewInfo, VolumeInfo};
-use crate::volume::rollback::Progress;
 
 /// What an engine has under an id.
 #[derive(Clone, Debug, PartialEq)]
@@ -176,24 +176,24 @@ impl<H: Host + 'static, M: Mounts> Pool<H, M> {
         self.change(move |engine| engine.delete_volume(&id)).await
     }
 
-    /// Puts a volume back to a snapshot of it, in place; what was written since is lost, and the snapshot stays. `progress` is
-    /// told how far it is.
+    /// Puts a volume back to a snapshot of it, in place; what was written since is lost, and the snapshot stays. How much was
+    /// copied.
     ///
     /// # Errors
     /// It is in use (see [`Self::delete_volume`]), there is no such snapshot of it, or the engine's.
-    pub async fn roll_back(
-        &self,
-        volume: &VolumeInfo,
-        snapshot: &SnapshotInfo,
-        progress: impl FnMut(Progress) + Send + 'static,
-    ) -> Result<()> {
+    pub async fn roll_back(&self, volume: &VolumeInfo, snapshot: &SnapshotInfo) -> Result<Bytes> {
         if snapshot.volume != volume.id {
             let message = format!("snapshot {} is not of volume {}", snapshot.id, volume.id);
             return Err(Error::not_found(message));
         }
         self.unmounted(&Found::Mirror(volume.clone())).await?;
         let id = snapshot.id.clone();
-        self.change(move |engine| engine.roll_back(&id, progress)).await
+        self.change(move |engine| {
+            let mut copied = Bytes(0);
+            engine.roll_back(&id, |progress| copied = progress.done)?;
+            Ok(copied)
+        })
+        .await
     }
 
     /// That no mount shows it.

@@ -81,6 +81,20 @@ impl Kubectl {
         self.find(object)?.ok_or_else(|| format!("there is no {} {}", object.kind, object.name))
     }
 
+    /// All objects that `kubectl get` with these arguments finds.
+    pub fn list(&self, args: &[&str]) -> Outcome<Vec<Value>> {
+        let text = self.run(&[&["get", "--output=json"], args].concat())?;
+        Ok(parse(&text)?["items"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// Has an object deleted, and does not wait.
+    pub fn begin_delete(&self, object: Object) -> Outcome {
+        let mut args = vec!["delete", object.kind, object.name, "--wait=false"];
+        let namespace = object.namespace_option();
+        args.extend(namespace.as_deref());
+        self.run(&args).map(drop)
+    }
+
     /// Deletes an object and waits until it is gone.
     pub fn delete(&self, object: Object) -> Outcome {
         let timeout = format!("--timeout={}s", PATIENCE.as_secs());
@@ -235,7 +249,7 @@ impl<'a> Namespace<'a> {
 
     /// Waits until all containers of a pod are ready.
     pub fn wait_until_ready(&self, pod: &str) -> Outcome<Value> {
-        self.kubectl().wait(self.object("pod", pod), "Ready", |pod| condition(pod, "Ready") == Some("True"))
+        self.kubectl().wait(self.object("pod", pod), "Ready", is_ready)
     }
 
     /// What a pod has printed.
@@ -298,6 +312,16 @@ fn told(what: &str, began: Instant) {
     if seconds > 3.0 {
         println!("{seconds:.1} s: {what}");
     }
+}
+
+/// Whether an object says that it is ready.
+pub fn is_ready(object: &Value) -> bool {
+    condition(object, "Ready") == Some("True")
+}
+
+/// How often the container of a pod was started again.
+pub fn restarts(pod: &Value) -> Option<u64> {
+    pod["status"]["containerStatuses"][0]["restartCount"].as_u64()
 }
 
 /// Reads JSON.

@@ -23,19 +23,24 @@ struct Scenario {
     run: fn(&Namespace) -> Outcome,
 }
 
+/// One that needs no driver.
+const fn bare(name: &'static str, run: fn(&Namespace) -> Outcome) -> Scenario {
+    Scenario { name, timeout: 400, run }
+}
+
 const BARE: [Scenario; 12] = [
-    Scenario { name: "all_nodes_are_ready", timeout: 400, run: basics::all_nodes_are_ready },
-    Scenario { name: "a_scheduled_pod_runs_and_logs", timeout: 400, run: basics::a_scheduled_pod_runs },
-    Scenario { name: "pods_reach_each_other_across_nodes", timeout: 400, run: basics::pods_reach_each_other },
-    Scenario { name: "a_node_has_dm_raid", timeout: 400, run: basics::a_node_has_dm_raid },
-    Scenario { name: "helm_installs_a_chart", timeout: 400, run: basics::helm_installs_a_chart },
-    Scenario { name: "the_sidecars_run", timeout: 400, run: basics::the_sidecars_run },
-    Scenario { name: "our_image_runs_unprivileged", timeout: 400, run: basics::our_image_runs_unprivileged },
-    Scenario { name: "a_kubelet_takes_a_driver", timeout: 400, run: basics::a_kubelet_takes_a_driver },
-    Scenario { name: "a_node_comes_back_after_a_power_cut", timeout: 400, run: trouble::power_cut },
-    Scenario { name: "pods_outlive_the_api_server", timeout: 400, run: trouble::no_api_server },
-    Scenario { name: "a_node_cut_from_the_network_is_not_ready", timeout: 400, run: trouble::cut_off },
-    Scenario { name: "a_wiped_etcd_starts_anew", timeout: 400, run: trouble::wiped_etcd },
+    bare("all_nodes_are_ready", basics::all_nodes_are_ready),
+    bare("a_scheduled_pod_runs_and_logs", basics::a_scheduled_pod_runs),
+    bare("pods_reach_each_other_across_nodes", basics::pods_reach_each_other),
+    bare("a_node_has_dm_raid", basics::a_node_has_dm_raid),
+    bare("helm_installs_a_chart", basics::helm_installs_a_chart),
+    bare("the_sidecars_run", basics::the_sidecars_run),
+    bare("our_image_runs_unprivileged", basics::our_image_runs_unprivileged),
+    bare("a_kubelet_takes_a_driver", basics::a_kubelet_takes_a_driver),
+    bare("a_node_comes_back_after_a_power_cut", trouble::power_cut),
+    bare("pods_outlive_the_api_server", trouble::no_api_server),
+    bare("a_node_cut_from_the_network_is_not_ready", trouble::cut_off),
+    bare("a_wiped_etcd_starts_anew", trouble::wiped_etcd),
 ];
 
 /// All of them: a bed without the driver, then one with it.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::Outcome;
 use crate::bed::until;
-use crate::kubectl::{Namespace, PATIENCE, cluster, condition, shell};
+use crate::kubectl::{Namespace, PATIENCE, cluster, is_ready, restarts, shell};
 
 /// Counts in a file on the node, where it can be read although nobody reaches the pod.
 fn counter(bed: &Namespace, node: &str) -> Outcome {
@@ -21,10 +21,6 @@ fn counter(bed: &Namespace, node: &str) -> Outcome {
             }],
         }),
     )
-}
-
-fn is_ready(node: &Value) -> bool {
-    condition(node, "Ready") == Some("True")
 }
 
 pub fn power_cut(bed: &Namespace) -> Outcome {
@@ -47,10 +43,7 @@ pub fn power_cut(bed: &Namespace) -> Outcome {
     if node.run(&["cat", "/var/lib/kept"])? != "kept\n" {
         return Err("what was synced is lost".to_owned());
     }
-    let again = |pod: &Value| {
-        pod["status"]["containerStatuses"][0]["restartCount"].as_u64() >= Some(1)
-            && condition(pod, "Ready") == Some("True")
-    };
+    let again = |pod: &Value| restarts(pod) >= Some(1) && is_ready(pod);
     bed.kubectl().wait(bed.object("pod", "counter"), "running again", again).map(drop)
 }
 
@@ -70,7 +63,7 @@ pub fn no_api_server(bed: &Namespace) -> Outcome {
     until("the pod goes on", PATIENCE, || Ok((count()? > before + 10).then_some(())))?;
     bed.start_api()?;
     let pod = bed.kubectl().get(bed.object("pod", "counter"))?;
-    match pod["status"]["containerStatuses"][0]["restartCount"].as_u64() {
+    match restarts(&pod) {
         Some(0) => Ok(()),
         restarts => Err(format!("the pod was started again: {restarts:?}")),
     }

@@ -15,9 +15,13 @@ pub const STARTED: &str = "started";
 /// An echo knows all objects.
 pub const LISTED: &str = "listed";
 
-/// The environment that deploy/Dockerfile gives.
-const IMAGE: &[(&str, &str)] =
-    &[("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "131072"), ("MALLOC_TRIM_THRESHOLD_", "131072")];
+const DOCKERFILE: &str = include_str!("../../deploy/Dockerfile");
+
+/// The environment that the image gives.
+fn environment() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let set = DOCKERFILE.lines().filter_map(|line| line.strip_prefix("ENV "));
+    set.flat_map(str::split_whitespace).filter_map(|word| word.split_once('='))
+}
 
 /// Says something to who started this program.
 pub fn say(what: &str) {
@@ -43,7 +47,7 @@ impl Program {
         }
         let mut child = command
             .args(args)
-            .envs(IMAGE.iter().copied())
+            .envs(environment())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

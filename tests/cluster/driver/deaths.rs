@@ -5,27 +5,22 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::user::{
-    CLASS, ask_snapshot, class, end_volume, gone, images, node_of, read, ready_snapshot, sh, snapshot, user,
-    view, volume_in_use, write,
+    CLASS, ask_snapshot, class, end_volume, gone, images, leave, node_of, read, ready_snapshot, sh, snapshot,
+    user, view, volume_in_use, write,
 };
-use super::{LABEL, NAMESPACE, agent_on, all_ready, equal, ready, text, that};
+use super::{LABEL, NAMESPACE, agent_on, all_ready, equal, ours, ready, text, that};
 use crate::Outcome;
 use crate::bed::until;
-use crate::kubectl::{Namespace, Object, PATIENCE, cluster};
+use crate::kubectl::{Namespace, PATIENCE, cluster};
 use crate::node::Node;
 
 /// A class whose merges take their time.
 const SLOW: &str = "slow";
 
-/// Makes [`SLOW`].
-pub fn slow_class(bed: &Namespace) -> Outcome {
-    let parameters = json!({ "splitmirror.io/images": "3", "splitmirror.io/maxRecoveryRate": "1024" });
-    class(bed, SLOW, "WaitForFirstConsumer", &parameters)
-}
-
 /// A volume of [`SLOW`] with a pod that uses it.
 pub fn slow_volume(bed: &Namespace) -> Outcome<String> {
-    slow_class(bed)?;
+    let parameters = json!({ "splitmirror.io/images": "3", "splitmirror.io/maxRecoveryRate": "1024" });
+    class(bed, SLOW, "WaitForFirstConsumer", &parameters)?;
     volume_in_use(bed, SLOW, "128Mi")
 }
 
@@ -73,8 +68,7 @@ pub fn an_agent_killed_in_mid_split_or_merge_finishes_it(bed: &Namespace) -> Out
         view(bed, "look", round, "128Mi")?;
         user(bed, "reader", "look", true)?;
         equal("it shows its instant", read(bed, "reader")?.as_str(), round)?;
-        bed.kubectl().delete(bed.object("pod", "reader"))?;
-        bed.kubectl().delete(bed.object("pvc", "look"))?;
+        leave(bed, "reader", "look")?;
         bed.kubectl().delete(bed.object("volumesnapshot", round))?;
         gone(bed, cluster("mirrorsnapshot", &handle))?;
         images(bed, &volume, 3, 0)?;
@@ -82,7 +76,7 @@ pub fn an_agent_killed_in_mid_split_or_merge_finishes_it(bed: &Namespace) -> Out
 
     let handle = snapshot(bed, "cut", "data")?;
     change_much(bed)?;
-    bed.kubectl().run(&["delete", "volumesnapshot", "cut", "--namespace", bed.name(), "--wait=false"])?;
+    bed.kubectl().begin_delete(bed.object("volumesnapshot", "cut"))?;
     merging(bed, &volume)?;
     kill_agent(bed, node)?;
     let status = node.run(&["dmsetup", "status", "--target=raid"])?;
@@ -98,8 +92,7 @@ pub fn an_agent_killed_in_mid_split_or_merge_finishes_it(bed: &Namespace) -> Out
 pub fn two_controllers_are_as_good_as_one(bed: &Namespace) -> Outcome {
     ready(bed)?;
     let volume = volume_in_use(bed, CLASS, "64Mi")?;
-    let controller =
-        Object { kind: "deployment", namespace: Some(NAMESPACE), name: "splitmirror-controller" };
+    let controller = ours("deployment", "splitmirror-controller");
     let scale = |replicas: u8| {
         let replicas_arg = format!("--replicas={replicas}");
         bed.kubectl().run(&[
@@ -117,7 +110,7 @@ pub fn two_controllers_are_as_good_as_one(bed: &Namespace) -> Outcome {
     for round in ["one", "two"] {
         // Who leads is the one that is killed, with no time to say goodbye.
         let name = "external-snapshotter-leader-splitmirror-io";
-        let lease = bed.kubectl().get(Object { kind: "lease", namespace: Some(NAMESPACE), name })?;
+        let lease = bed.kubectl().get(ours("lease", name))?;
         let leader = text(&lease["spec"]["holderIdentity"])?;
         let now = ["--grace-period=0", "--force"];
         bed.kubectl().run(&[&["delete", "pod", &leader, "--namespace", NAMESPACE][..], &now].concat())?;
@@ -133,9 +126,8 @@ pub fn two_controllers_are_as_good_as_one(bed: &Namespace) -> Outcome {
 
 /// How many MirrorSnapshots a volume has.
 fn snapshots_of(bed: &Namespace, volume: &str) -> Outcome<usize> {
-    let seen = bed.kubectl().run(&["get", "mirrorsnapshots", "--output=json"])?;
-    let seen: Value = serde_json::from_str(&seen).map_err(|error| error.to_string())?;
-    Ok(seen["items"].as_array().into_iter().flatten().filter(|one| one["spec"]["volume"] == volume).count())
+    let seen = bed.kubectl().list(&["mirrorsnapshots"])?;
+    Ok(seen.iter().filter(|one| one["spec"]["volume"] == volume).count())
 }
 
 /// A node whose agent does nothing until this is dropped: the controller's objects wait there.
@@ -176,7 +168,7 @@ pub fn a_controller_killed_before_its_answer_is_not_missed(bed: &Namespace) -> O
     images(bed, &volume, 2, 1)?;
 
     let paused = Paused::new(node)?;
-    bed.kubectl().run(&["delete", "volumesnapshot", "cut", "--namespace", bed.name(), "--wait=false"])?;
+    bed.kubectl().begin_delete(bed.object("volumesnapshot", "cut"))?;
     let doomed = |seen: &Value| seen["spec"]["delete"] == true;
     bed.kubectl().wait(cluster("mirrorsnapshot", &handle), "to be deleted", doomed)?;
     kill_controller()?;
@@ -186,7 +178,7 @@ pub fn a_controller_killed_before_its_answer_is_not_missed(bed: &Namespace) -> O
 
     bed.kubectl().delete(bed.object("pod", "app"))?;
     let paused = Paused::new(node)?;
-    bed.kubectl().run(&["delete", "pvc", "data", "--namespace", bed.name(), "--wait=false"])?;
+    bed.kubectl().begin_delete(bed.object("pvc", "data"))?;
     bed.kubectl().wait(cluster("mirrorvolume", &volume), "to be deleted", doomed)?;
     kill_controller()?;
     drop(paused);

@@ -10,7 +10,7 @@ use super::user::{
 use super::{DRIVER, all_ready, equal, install, ready, text};
 use crate::Outcome;
 use crate::bed::until;
-use crate::kubectl::{Namespace, PATIENCE, cluster, condition};
+use crate::kubectl::{Namespace, PATIENCE, cluster, is_ready, restarts};
 
 pub fn a_merge_goes_on_without_an_api_server(bed: &Namespace) -> Outcome {
     ready(bed)?;
@@ -18,7 +18,7 @@ pub fn a_merge_goes_on_without_an_api_server(bed: &Namespace) -> Outcome {
     let node = node_of(bed, "app")?;
     let handle = snapshot(bed, "cut", "data")?;
     change_much(bed)?;
-    bed.kubectl().run(&["delete", "volumesnapshot", "cut", "--namespace", bed.name(), "--wait=false"])?;
+    bed.kubectl().begin_delete(bed.object("volumesnapshot", "cut"))?;
     merging(bed, &volume)?;
     bed.stop_api()?;
     let merged = until("it is merged without anybody to tell", PATIENCE, || {
@@ -35,11 +35,7 @@ pub fn a_merge_goes_on_without_an_api_server(bed: &Namespace) -> Outcome {
         event(bed, "data", reason, "")?;
     }
     let pod = bed.kubectl().get(bed.object("pod", "app"))?;
-    equal(
-        "its user has not noticed",
-        pod["status"]["containerStatuses"][0]["restartCount"].as_u64(),
-        Some(0),
-    )?;
+    equal("its user has not noticed", restarts(&pod), Some(0))?;
     end_volume(bed, "app", &volume)
 }
 
@@ -52,18 +48,14 @@ pub fn a_power_cut_and_hand_deleted_objects_lose_nothing(bed: &Namespace) -> Out
 
     for (kind, name) in [("mirrorvolume", &volume), ("mirrorsnapshot", &handle)] {
         bed.kubectl().delete(cluster(kind, name))?;
-        let ready = |seen: &Value| condition(seen, "Ready") == Some("True");
-        bed.kubectl().wait(cluster(kind, name), "there again", ready)?;
+        bed.kubectl().wait(cluster(kind, name), "there again", is_ready)?;
     }
 
     let node = node_of(bed, "app")?;
     node.power_cut()?;
     node.boot()?;
     bed.restore()?;
-    let again = |pod: &Value| {
-        pod["status"]["containerStatuses"][0]["restartCount"].as_u64() >= Some(1)
-            && condition(pod, "Ready") == Some("True")
-    };
+    let again = |pod: &Value| restarts(pod) >= Some(1) && is_ready(pod);
     bed.kubectl().wait(bed.object("pod", "app"), "running again", again)?;
     equal("what was synced is there", read(bed, "app")?.as_str(), "after")?;
     view(bed, "look", "cut", "64Mi")?;
@@ -89,8 +81,7 @@ pub fn a_lost_etcd_loses_no_volume_and_no_snapshot(bed: &Namespace) -> Outcome {
     install(bed)?;
     all_ready(bed)?;
     for (kind, name) in [("mirrorvolume", &volume), ("mirrorsnapshot", &handle)] {
-        let ready = |seen: &Value| condition(seen, "Ready") == Some("True");
-        let seen = bed.kubectl().wait(cluster(kind, name), "there again", ready)?;
+        let seen = bed.kubectl().wait(cluster(kind, name), "there again", is_ready)?;
         equal("on its node", seen["spec"]["node"].as_str(), Some(node.name()))?;
     }
     images(bed, &volume, 2, 1)?;

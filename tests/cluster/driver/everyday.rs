@@ -4,15 +4,16 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
+use splitmirror::api::quantity::{Size, SizeError};
 
 use super::user::{
-    CLASS, ask_snapshot, claim, class, end_volume, event, give_up, gone, images, pod, read, ready_snapshot,
-    refused_snapshot, sh, snapshot, user, view, volume_in_use, volume_of, write,
+    CLASS, ask_snapshot, claim, class, end_volume, event, give_up, gone, images, leave, pod, read,
+    ready_snapshot, refused_snapshot, sh, snapshot, user, view, volume_in_use, volume_of, write,
 };
 use super::{CHART, NAMESPACE, equal, ready, text, that};
 use crate::Outcome;
 use crate::bed::{DATABASE, until};
-use crate::kubectl::{Namespace, PATIENCE, cluster};
+use crate::kubectl::{Namespace, PATIENCE, cluster, restarts};
 
 /// The chart, with what it can be told, and the manifests made of it: every object is one that the API server takes.
 pub fn the_chart_is_taken_by_the_api_server(bed: &Namespace) -> Outcome {
@@ -89,8 +90,7 @@ pub fn a_claim_is_snapshotted_viewed_merged_and_grown(bed: &Namespace) -> Outcom
     let changed = |seen: &Value| seen["status"]["changed"].as_str().is_some_and(|changed| changed != "0");
     bed.kubectl().wait(cluster("mirrorsnapshot", &handle), "changed", changed)?;
 
-    bed.kubectl().delete(bed.object("pod", "reader"))?;
-    bed.kubectl().delete(bed.object("pvc", "look"))?;
+    leave(bed, "reader", "look")?;
     bed.kubectl().delete(bed.object("volumesnapshot", "cut"))?;
     gone(bed, cluster("mirrorsnapshot", &handle))?;
     images(bed, &volume, 3, 0)?;
@@ -204,9 +204,8 @@ pub fn capacity_follows_what_is_left_on_each_node(bed: &Namespace) -> Outcome {
         let claim = bed.kubectl().get(bed.object("pvc", claim))?;
         equal("it waits", claim["status"]["phase"].as_str(), Some("Pending"))?;
     }
-    bed.kubectl().delete(bed.object("pod", "waits"))?;
+    leave(bed, "waits", "vast-too")?;
     bed.kubectl().delete(bed.object("pvc", "vast"))?;
-    bed.kubectl().delete(bed.object("pvc", "vast-too"))?;
     give_up(bed, "data", &volume)?;
     until("the room is there again", PATIENCE, || {
         let now = capacities(bed)?;
@@ -216,39 +215,24 @@ pub fn capacity_follows_what_is_left_on_each_node(bed: &Namespace) -> Outcome {
 
 /// What a volume of three images can have on each node, in the order of their names.
 fn capacities(bed: &Namespace) -> Outcome<Vec<(String, u64)>> {
-    let args = ["get", "csistoragecapacities", "--namespace", NAMESPACE, "--output=json"];
-    let seen: Value = serde_json::from_str(&bed.kubectl().run(&args)?).map_err(|e| e.to_string())?;
-    let items = seen["items"].as_array().into_iter().flatten();
+    let items = bed.kubectl().list(&["csistoragecapacities", "--namespace", NAMESPACE])?;
     let mut capacities = Vec::new();
-    for item in items.filter(|item| item["storageClassName"] == CLASS) {
+    for item in items.iter().filter(|item| item["storageClassName"] == CLASS) {
         let node = text(&item["nodeTopology"]["matchLabels"]["topology.splitmirror.io/node"])?;
-        capacities.push((node, bytes(&text(&item["capacity"])?)?));
+        let Size(capacity) =
+            text(&item["capacity"])?.parse().map_err(|error: SizeError| error.to_string())?;
+        capacities.push((node, capacity.0));
     }
     capacities.sort();
     Ok(capacities)
 }
 
-/// A quantity as the API server writes sizes.
-fn bytes(quantity: &str) -> Outcome<u64> {
-    let wrong = || format!("{quantity} is no size");
-    let digits = quantity.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let unit = match quantity.strip_prefix(digits).ok_or_else(wrong)? {
-        "" => 1,
-        "Ki" => 1 << 10,
-        "Mi" => 1 << 20,
-        "Gi" => 1 << 30,
-        _ => return Err(wrong()),
-    };
-    Ok(digits.parse::<u64>().map_err(|_| wrong())? * unit)
-}
-
 pub fn two_snapshots_show_their_instants_and_a_third_is_refused(bed: &Namespace) -> Outcome {
     ready(bed)?;
     let volume = volume_in_use(bed, CLASS, "64Mi")?;
-    let mut handles = Vec::new();
     for name in ["first", "second"] {
         write(bed, "app", name)?;
-        handles.push(snapshot(bed, name, "data")?);
+        snapshot(bed, name, "data")?;
     }
     write(bed, "app", "third")?;
     images(bed, &volume, 1, 2)?;
@@ -264,14 +248,12 @@ pub fn two_snapshots_show_their_instants_and_a_third_is_refused(bed: &Namespace)
         equal("each shows its own instant", read(bed, &format!("reader-{name}"))?.as_str(), name)?;
     }
     // One goes while the other is still looked at.
-    bed.kubectl().delete(bed.object("pod", "reader-first"))?;
-    bed.kubectl().delete(bed.object("pvc", "look-first"))?;
+    leave(bed, "reader-first", "look-first")?;
     bed.kubectl().delete(bed.object("volumesnapshot", "first"))?;
     images(bed, &volume, 2, 1)?;
     equal("the other one stays", read(bed, "reader-second")?.as_str(), "second")?;
     equal("and so does the volume", read(bed, "app")?.as_str(), "third")?;
-    bed.kubectl().delete(bed.object("pod", "reader-second"))?;
-    bed.kubectl().delete(bed.object("pvc", "look-second"))?;
+    leave(bed, "reader-second", "look-second")?;
     bed.kubectl().delete(bed.object("volumesnapshot", "second"))?;
     images(bed, &volume, 3, 0)?;
     end_volume(bed, "app", &volume)
@@ -326,8 +308,7 @@ pub fn a_database_goes_on_while_its_volume_is_split_and_merged(bed: &Namespace) 
         equal("no row is missing", count, last)?;
         let count: u64 = count.parse().map_err(|error| format!("`{seen}`: {error}"))?;
         that("it is of the instant between", (before..=after).contains(&count), (before, count, after))?;
-        bed.kubectl().delete(bed.object("pod", "reader"))?;
-        bed.kubectl().delete(bed.object("pvc", "look"))?;
+        leave(bed, "reader", "look")?;
         goes_on()?;
         bed.kubectl().delete(bed.object("volumesnapshot", round))?;
         goes_on()?;
@@ -336,10 +317,6 @@ pub fn a_database_goes_on_while_its_volume_is_split_and_merged(bed: &Namespace) 
         goes_on()?;
     }
     let pod = bed.kubectl().get(bed.object("pod", "database"))?;
-    equal(
-        "it was never started again",
-        pod["status"]["containerStatuses"][0]["restartCount"].as_u64(),
-        Some(0),
-    )?;
+    equal("it was never started again", restarts(&pod), Some(0))?;
     end_volume(bed, "database", &volume)
 }

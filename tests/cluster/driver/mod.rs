@@ -14,7 +14,7 @@ use std::sync::Mutex;
 use serde_json::{Value, json};
 
 use crate::bed::{Bed, until};
-use crate::kubectl::{Namespace, Object, PATIENCE, SCENARIO, cluster, condition};
+use crate::kubectl::{Namespace, Object, PATIENCE, SCENARIO, cluster, condition, is_ready};
 use crate::node::Node;
 use crate::{Outcome, Scenario};
 
@@ -33,74 +33,55 @@ export DM_DISABLE_UDEV=1
 dmsetup remove_all --force
 for disk in /dev/ubd[bcd]; do dd if=/dev/zero of=$disk bs=1M count=2 conv=fsync; done";
 
+/// One of them.
+const fn scenario(name: &'static str, run: fn(&Namespace) -> Outcome) -> Scenario {
+    Scenario { name, timeout: 900, run }
+}
+
 /// All of them. Those that throw away much come last.
 pub const SCENARIOS: [Scenario; 18] = [
-    Scenario {
-        name: "the_chart_is_taken_by_the_api_server",
-        timeout: 900,
-        run: everyday::the_chart_is_taken_by_the_api_server,
-    },
-    Scenario {
-        name: "a_claim_is_snapshotted_viewed_merged_and_grown",
-        timeout: 900,
-        run: everyday::a_claim_is_snapshotted_viewed_merged_and_grown,
-    },
-    Scenario {
-        name: "kubectl_tells_what_becomes_of_a_claim",
-        timeout: 900,
-        run: everyday::kubectl_tells_what_becomes_of_a_claim,
-    },
-    Scenario {
-        name: "capacity_follows_what_is_left_on_each_node",
-        timeout: 900,
-        run: everyday::capacity_follows_what_is_left_on_each_node,
-    },
-    Scenario {
-        name: "two_snapshots_show_their_instants_and_a_third_is_refused",
-        timeout: 900,
-        run: everyday::two_snapshots_show_their_instants_and_a_third_is_refused,
-    },
-    Scenario {
-        name: "a_database_goes_on_while_its_volume_is_split_and_merged",
-        timeout: 900,
-        run: everyday::a_database_goes_on_while_its_volume_is_split_and_merged,
-    },
-    Scenario { name: "classes_that_ask_for_nonsense_are_told_so", timeout: 900, run: refusals::classes },
-    Scenario { name: "snapshots_that_cannot_be_are_told_so", timeout: 900, run: refusals::snapshots },
-    Scenario { name: "what_is_edited_by_hand_does_no_harm", timeout: 900, run: refusals::edits },
-    Scenario { name: "a_pool_leaves_disks_alone_that_are_in_use", timeout: 900, run: refusals::pools },
-    Scenario { name: "an_agent_of_anothers_name_gets_nowhere", timeout: 900, run: refusals::impostor },
-    Scenario { name: "an_agents_token_is_good_for_its_own_node_only", timeout: 900, run: rights::cheating },
-    Scenario {
-        name: "an_agent_killed_in_mid_split_or_merge_finishes_it",
-        timeout: 900,
-        run: deaths::an_agent_killed_in_mid_split_or_merge_finishes_it,
-    },
-    Scenario {
-        name: "a_controller_killed_before_its_answer_is_not_missed",
-        timeout: 900,
-        run: deaths::a_controller_killed_before_its_answer_is_not_missed,
-    },
-    Scenario {
-        name: "two_controllers_are_as_good_as_one",
-        timeout: 900,
-        run: deaths::two_controllers_are_as_good_as_one,
-    },
-    Scenario {
-        name: "a_merge_goes_on_without_an_api_server",
-        timeout: 900,
-        run: disasters::a_merge_goes_on_without_an_api_server,
-    },
-    Scenario {
-        name: "a_power_cut_and_hand_deleted_objects_lose_nothing",
-        timeout: 900,
-        run: disasters::a_power_cut_and_hand_deleted_objects_lose_nothing,
-    },
-    Scenario {
-        name: "a_lost_etcd_loses_no_volume_and_no_snapshot",
-        timeout: 900,
-        run: disasters::a_lost_etcd_loses_no_volume_and_no_snapshot,
-    },
+    scenario("the_chart_is_taken_by_the_api_server", everyday::the_chart_is_taken_by_the_api_server),
+    scenario(
+        "a_claim_is_snapshotted_viewed_merged_and_grown",
+        everyday::a_claim_is_snapshotted_viewed_merged_and_grown,
+    ),
+    scenario("kubectl_tells_what_becomes_of_a_claim", everyday::kubectl_tells_what_becomes_of_a_claim),
+    scenario(
+        "capacity_follows_what_is_left_on_each_node",
+        everyday::capacity_follows_what_is_left_on_each_node,
+    ),
+    scenario(
+        "two_snapshots_show_their_instants_and_a_third_is_refused",
+        everyday::two_snapshots_show_their_instants_and_a_third_is_refused,
+    ),
+    scenario(
+        "a_database_goes_on_while_its_volume_is_split_and_merged",
+        everyday::a_database_goes_on_while_its_volume_is_split_and_merged,
+    ),
+    scenario("classes_that_ask_for_nonsense_are_told_so", refusals::classes),
+    scenario("snapshots_that_cannot_be_are_told_so", refusals::snapshots),
+    scenario("what_is_edited_by_hand_does_no_harm", refusals::edits),
+    scenario("a_pool_leaves_disks_alone_that_are_in_use", refusals::pools),
+    scenario("an_agent_of_anothers_name_gets_nowhere", refusals::impostor),
+    scenario("an_agents_token_is_good_for_its_own_node_only", rights::cheating),
+    scenario(
+        "an_agent_killed_in_mid_split_or_merge_finishes_it",
+        deaths::an_agent_killed_in_mid_split_or_merge_finishes_it,
+    ),
+    scenario(
+        "a_controller_killed_before_its_answer_is_not_missed",
+        deaths::a_controller_killed_before_its_answer_is_not_missed,
+    ),
+    scenario("two_controllers_are_as_good_as_one", deaths::two_controllers_are_as_good_as_one),
+    scenario("a_merge_goes_on_without_an_api_server", disasters::a_merge_goes_on_without_an_api_server),
+    scenario(
+        "a_power_cut_and_hand_deleted_objects_lose_nothing",
+        disasters::a_power_cut_and_hand_deleted_objects_lose_nothing,
+    ),
+    scenario(
+        "a_lost_etcd_loses_no_volume_and_no_snapshot",
+        disasters::a_lost_etcd_loses_no_volume_and_no_snapshot,
+    ),
 ];
 
 /// Whether this process has installed it.
@@ -149,18 +130,21 @@ fn uninstall(bed: &Namespace) -> Outcome {
 
 /// Waits until the controller answers, and every node's pool is open.
 fn all_ready(bed: &Bed) -> Outcome {
-    let controller =
-        Object { kind: "deployment", namespace: Some(NAMESPACE), name: "splitmirror-controller" };
+    let controller = ours("deployment", "splitmirror-controller");
     bed.kubectl().wait(controller, "available", |seen| condition(seen, "Available") == Some("True"))?;
-    let agents = Object { kind: "daemonset", namespace: Some(NAMESPACE), name: "splitmirror-node" };
+    let agents = ours("daemonset", "splitmirror-node");
     let count = bed.nodes().len();
     bed.kubectl().wait(agents, "on all nodes", |seen| seen["status"]["numberReady"] == count)?;
     for node in bed.nodes() {
         let name = pool_of(node);
-        let ready = |pool: &Value| condition(pool, "Ready") == Some("True");
-        bed.kubectl().wait(cluster("mirrorpool", &name), "Ready", ready)?;
+        bed.kubectl().wait(cluster("mirrorpool", &name), "Ready", is_ready)?;
     }
     Ok(())
+}
+
+/// An object of the chart's.
+fn ours<'a>(kind: &'a str, name: &'a str) -> Object<'a> {
+    Object { kind, namespace: Some(NAMESPACE), name }
 }
 
 /// A node's MirrorPool.

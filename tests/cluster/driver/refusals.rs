@@ -6,10 +6,10 @@ use super::user::{
     CLASS, ask_snapshot, claim, class, end_volume, event, give_up, images, read, refused_snapshot, snapshot,
     volume_in_use, volume_of, write,
 };
-use super::{NAMESPACE, equal, pool_of, ready, that};
+use super::{NAMESPACE, equal, ours, pool_of, ready, that};
 use crate::Outcome;
 use crate::bed::until;
-use crate::kubectl::{Namespace, Object, PATIENCE, cluster, condition};
+use crate::kubectl::{Namespace, PATIENCE, cluster, condition, is_ready};
 
 pub fn classes(bed: &Namespace) -> Outcome {
     ready(bed)?;
@@ -133,15 +133,14 @@ pub fn pools(bed: &Namespace) -> Outcome {
         equal("nothing is written to it", node.sh(&format!("head -c 1M {device} | md5sum"))?, before)?;
         bed.kubectl().delete(cluster("mirrorpool", &object))?;
     }
-    let ready = |pool: &Value| condition(pool, "Ready") == Some("True");
-    bed.kubectl().wait(cluster("mirrorpool", &pool_of(node)), "Ready", ready).map(drop)
+    bed.kubectl().wait(cluster("mirrorpool", &pool_of(node)), "Ready", is_ready).map(drop)
 }
 
 /// A second agent that says it is of the first node, on another one.
 pub fn impostor(bed: &Namespace) -> Outcome {
     ready(bed)?;
     let (node, other) = (bed.node(1).name(), bed.node(2).name());
-    let agents = Object { kind: "daemonset", namespace: Some(NAMESPACE), name: "splitmirror-node" };
+    let agents = ours("daemonset", "splitmirror-node");
     let agents = bed.kubectl().get(agents)?;
     let mut spec = agents["spec"]["template"]["spec"].clone();
     let containers = spec["containers"].as_array().cloned().unwrap_or_default();
@@ -163,7 +162,7 @@ pub fn impostor(bed: &Namespace) -> Outcome {
             volume["hostPath"]["path"] = json!("/var/lib/impostor");
         }
     }
-    let pod = Object { kind: "pod", namespace: Some(NAMESPACE), name: "impostor" };
+    let pod = ours("pod", "impostor");
     bed.kubectl().apply(&json!({
         "apiVersion": "v1",
         "kind": "Pod",

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::user::{claim, class, give_up, volume_of};
-use super::{NAMESPACE, POOL, agent_on, pool_of, ready, that};
+use super::{NAMESPACE, POOL, agent_on, ours, pool_of, ready, that};
 use crate::Outcome;
-use crate::kubectl::{Kubectl, Namespace, Object, cluster, output};
+use crate::kubectl::{Kubectl, Namespace, cluster, output};
 
 /// Somebody with a token, and nothing else.
 struct Somebody<'b> {
@@ -116,7 +116,7 @@ pub fn cheating(bed: &Namespace) -> Outcome {
 
     // Leases: its own node's only, and none of the sidecars'.
     let taken = |name: &str| -> Outcome<Value> {
-        let lease = Object { kind: "lease", namespace: Some(NAMESPACE), name };
+        let lease = ours("lease", name);
         let mut lease = bed.kubectl().get(lease)?;
         lease["spec"]["holderIdentity"] = json!("me");
         Ok(lease)

@@ -187,11 +187,10 @@ pub fn node_of<'b>(bed: &'b Namespace, pod: &str) -> Outcome<&'b Node> {
 /// Waits for an event about an object of the scenario's namespace, whose message has these words; its message.
 pub fn event(bed: &Namespace, about: &str, reason: &str, words: &str) -> Outcome<String> {
     let selector = format!("--field-selector=involvedObject.name={about},reason={reason}");
-    let args = ["get", "events", "--namespace", bed.name(), &selector, "--output=json"];
+    let args = ["events", "--namespace", bed.name(), &selector];
     until(&format!("an event {reason} about {about}"), PATIENCE, || {
-        let seen: Value = serde_json::from_str(&bed.kubectl().run(&args)?).map_err(|e| e.to_string())?;
-        let mut messages =
-            seen["items"].as_array().into_iter().flatten().filter_map(|e| e["message"].as_str());
+        let seen = bed.kubectl().list(&args)?;
+        let mut messages = seen.iter().filter_map(|event| event["message"].as_str());
         Ok(messages.find(|message| message.contains(words)).map(str::to_owned))
     })
 }
