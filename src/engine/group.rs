@@ -5,6 +5,7 @@
 //! wrote.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::engine::Settings;
 use crate::host::{BlockDevice, Host, HostError};
@@ -14,7 +15,7 @@ use crate::lvm2::commit::{self, CommitError, Missing, Write};
 use crate::lvm2::group::{Fault, Group as Core, GroupError as BrokenError, Survey};
 use crate::lvm2::label::Label;
 use crate::lvm2::model::VolumeGroup;
-use crate::lvm2::read::{MdaState, PvHead, PvRead, ReadError};
+use crate::lvm2::read::{MdaState, PvHead, PvRead, ReadError, Texts};
 use crate::lvm2::usable::{self, Refusal};
 use crate::report::{Class, chain};
 
@@ -122,8 +123,9 @@ impl Found {
     pub fn scan<H: Host>(host: &H) -> Result<Self, HostError> {
         let mut devices = Vec::new();
         let mut reads = Vec::new();
+        let mut known = Texts::default();
         for device in host.scan()? {
-            match read_pv(host, &device) {
+            match read_pv(host, &device, &mut known) {
                 Ok(Some((head, read))) => {
                     devices.push(PvDevice { device, head });
                     reads.push(read);
@@ -193,10 +195,14 @@ impl Found {
 
 type HeadAndRead = Option<(PvHead, PvRead)>;
 
-fn read_pv<H: Host>(host: &H, device: &BlockDevice) -> Result<HeadAndRead, ReadError<HostError>> {
+fn read_pv<H: Host>(
+    host: &H,
+    device: &BlockDevice,
+    known: &mut Texts,
+) -> Result<HeadAndRead, ReadError<HostError>> {
     let read = |offset, len| host.read(&device.path, offset, len);
     let Some(head) = PvHead::read(read)? else { return Ok(None) };
-    let texts = head.clone().read_texts(read)?;
+    let texts = head.clone().read_texts(known, read)?;
     Ok(Some((head, texts)))
 }
 
@@ -328,27 +334,28 @@ impl Group {
             }
         }
         tracing::debug!(vg = %new.name, seqno = plan.vg.seqno, what, "committed");
-        self.read_back(host, &plan.vg, joining)
+        self.read_back(host, Texts::of(plan.text, Arc::new(plan.vg)), &new.name, joining)
     }
 
     /// What is on the disks now counts, not what was meant.
     fn read_back<H: Host>(
         &mut self,
         host: &H,
-        vg: &VolumeGroup,
+        mut written: Texts,
+        vg: &VgName,
         joining: &[(BlockDevice, PvRead)],
     ) -> Result<(), GroupError> {
         let mut devices = Vec::new();
         let mut reads = Vec::new();
         let known = self.devices.iter().map(|of| &of.device).chain(joining.iter().map(|(device, _)| device));
         for device in known {
-            if let Ok(Some((head, read))) = read_pv(host, device) {
+            if let Ok(Some((head, read))) = read_pv(host, device, &mut written) {
                 devices.push(PvDevice { device: device.clone(), head });
                 reads.push(read);
             }
         }
         let found = Found { survey: Survey::new(reads), devices };
-        *self = found.group(&vg.name, self.system_id.as_deref())?;
+        *self = found.group(vg, self.system_id.as_deref())?;
         Ok(())
     }
 }

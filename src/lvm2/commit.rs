@@ -50,6 +50,8 @@ pub struct Write {
 pub struct Plan {
     /// The version that they commit, as it will be read again.
     pub vg: VolumeGroup,
+    /// Its text.
+    pub text: String,
     /// In any order. If one fails, nothing has happened: leave it at that.
     pub texts: Vec<Write>,
     /// One after another, each durable before the next. From the first that succeeds the new version counts; one
@@ -222,7 +224,7 @@ pub fn plan(
     for disk in group.disks.iter().filter(|disk| vg.pv_by_id(&disk.label.pv).is_none()) {
         after.extend(free_pv(disk)?);
     }
-    Ok(Plan { vg, texts, headers: headers.into_iter().map(|(_, write)| write).collect(), after })
+    Ok(Plan { vg, text, texts, headers: headers.into_iter().map(|(_, write)| write).collect(), after })
 }
 
 /// Plans to end a group: its PVs become free, by writes one after another. Whether it still has LVs is for the

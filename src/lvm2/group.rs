@@ -11,6 +11,7 @@
 //! Sources: LVM2 `lib/metadata/metadata.c` (`vg_read`), `lib/cache/lvmcache.c`; tried with real tools.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::ids::{LvmUuid, VgName};
 use crate::lvm2::label::Area;
@@ -24,7 +25,7 @@ use crate::report::Class;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
     /// The version that counts.
-    pub vg: VolumeGroup,
+    pub vg: Arc<VolumeGroup>,
     /// Its PVs that are here, in the order of the metadata.
     pub disks: Vec<PvRead>,
     /// Its PVs that are not here.
@@ -194,8 +195,8 @@ impl Survey {
 }
 
 /// The version that counts of each group there is a text of.
-fn elect(disks: &[PvRead], broken: &mut Vec<Broken>) -> Vec<VolumeGroup> {
-    let mut best: BTreeMap<LvmUuid, (&VolumeGroup, (u32, u64))> = BTreeMap::new();
+fn elect(disks: &[PvRead], broken: &mut Vec<Broken>) -> Vec<Arc<VolumeGroup>> {
+    let mut best: BTreeMap<LvmUuid, (&Arc<VolumeGroup>, (u32, u64))> = BTreeMap::new();
     let mut contradictions: BTreeMap<LvmUuid, (u64, LvmUuid)> = BTreeMap::new();
     for disk in disks {
         for mda in &disk.mdas {
@@ -224,14 +225,14 @@ fn elect(disks: &[PvRead], broken: &mut Vec<Broken>) -> Vec<VolumeGroup> {
                 let error = GroupError::Contradiction { vg: vg.name.clone(), seqno: *seqno, pv: *pv };
                 broken.push(self::broken(vg, error));
             }
-            Some(_) | None => elected.push(vg.clone()),
+            Some(_) | None => elected.push(Arc::clone(vg)),
         }
     }
     elected
 }
 
 /// Takes out groups that share a PV or a name with another.
-fn refuse_shared(elected: &mut Vec<VolumeGroup>, broken: &mut Vec<Broken>) {
+fn refuse_shared(elected: &mut Vec<Arc<VolumeGroup>>, broken: &mut Vec<Broken>) {
     let all = elected.clone();
     elected.retain(|vg| {
         let others = || all.iter().filter(|other| other.id != vg.id);
@@ -292,7 +293,7 @@ fn inspect(vg: &VolumeGroup, disks: &[PvRead], free: &[PvRead]) -> Result<(), Gr
     Ok(())
 }
 
-fn gather(vg: VolumeGroup, mut disks: Vec<PvRead>, free: &[PvRead]) -> Group {
+fn gather(vg: Arc<VolumeGroup>, mut disks: Vec<PvRead>, free: &[PvRead]) -> Group {
     disks.sort_by_key(|disk| vg.pvs.iter().position(|pv| pv.id == disk.label.pv));
     let here = |id: &LvmUuid| disks.iter().any(|disk| &disk.label.pv == id);
     let missing = vg.pvs.iter().map(|pv| pv.id).filter(|id| !here(id)).collect();
@@ -329,7 +330,7 @@ impl Group {
     #[must_use]
     pub fn unborn(vg: VolumeGroup) -> Self {
         let vg = VolumeGroup { seqno: 0, pvs: Vec::new(), ..vg };
-        Self { vg, disks: Vec::new(), missing: Vec::new(), outdated: Vec::new() }
+        Self { vg: Arc::new(vg), disks: Vec::new(), missing: Vec::new(), outdated: Vec::new() }
     }
 
     /// The copies that are not as they should be. The next commit repairs them, even one that changes nothing.

@@ -12,6 +12,8 @@
 //!
 //! All reads are whole sectors.
 
+use std::sync::Arc;
+
 use crate::lvm2::label::{Area, Label, LabelError, SECTOR};
 use crate::lvm2::mda::{MdaError, MdaHeader, RawLocation};
 use crate::lvm2::model::VolumeGroup;
@@ -73,7 +75,30 @@ pub enum MdaState {
     /// The text is whole, but not understood. It may be the newest, so nothing is changed beside it.
     Strange(MdaHeader, Option<Gist>, ParseError),
     /// A version of a group.
-    Text(MdaHeader, Box<VolumeGroup>),
+    Text(MdaHeader, Arc<VolumeGroup>),
+}
+
+/// Texts that are understood already. The copies of a version on all PVs are the same text: it is parsed once, and what
+/// it says is held in memory once.
+#[derive(Clone, Debug, Default)]
+pub struct Texts(Vec<(String, Arc<VolumeGroup>)>);
+
+impl Texts {
+    /// One text, and what parsing it gives.
+    #[must_use]
+    pub fn of(text: String, vg: Arc<VolumeGroup>) -> Self {
+        Self(vec![(text, vg)])
+    }
+
+    fn parse(&mut self, text: String) -> Result<Arc<VolumeGroup>, (Option<Gist>, ParseError)> {
+        if let Some((_, vg)) = self.0.iter().find(|(known, _)| *known == text) {
+            return Ok(Arc::clone(vg));
+        }
+        let vg = VolumeGroup::parse(&text).map_err(|error| (Gist::of(&text), error))?;
+        let vg = Arc::new(vg);
+        self.0.push((text, Arc::clone(&vg)));
+        Ok(vg)
+    }
 }
 
 impl MdaState {
@@ -121,12 +146,13 @@ impl PvHead {
         Ok(Some(Self { label, mdas }))
     }
 
-    /// Reads the texts that the headers name.
+    /// Reads the texts that the headers name; those in `known` are not parsed again.
     ///
     /// # Errors
     /// A read failed.
     pub fn read_texts<E: std::error::Error>(
         self,
+        known: &mut Texts,
         mut read: impl FnMut(Bytes, Bytes) -> Result<Vec<u8>, E>,
     ) -> Result<PvRead, ReadError<E>> {
         let mut mdas = Vec::new();
@@ -136,7 +162,7 @@ impl PvHead {
                 Ok(header) if header.is_ignored() => MdaState::Ignored(header),
                 Ok(header) => match header.text() {
                     None => MdaState::Empty(header),
-                    Some(text) => read_text(header, text, &mut read).map_err(ReadError::Io)?,
+                    Some(text) => read_text(header, text, known, &mut read).map_err(ReadError::Io)?,
                 },
             };
             mdas.push(MdaRead { area, state });
@@ -153,13 +179,14 @@ impl PvRead {
     pub fn read<E: std::error::Error>(
         mut read: impl FnMut(Bytes, Bytes) -> Result<Vec<u8>, E>,
     ) -> Result<Option<Self>, ReadError<E>> {
-        PvHead::read(&mut read)?.map(|head| head.read_texts(&mut read)).transpose()
+        PvHead::read(&mut read)?.map(|head| head.read_texts(&mut Texts::default(), &mut read)).transpose()
     }
 }
 
 fn read_text<E>(
     header: MdaHeader,
     location: RawLocation,
+    known: &mut Texts,
     read: &mut impl FnMut(Bytes, Bytes) -> Result<Vec<u8>, E>,
 ) -> Result<MdaState, E> {
     let pieces = match header.pieces(location) {
@@ -177,9 +204,9 @@ fn read_text<E>(
     }
     Ok(match MdaHeader::check_text(location, bytes) {
         Err(error) => MdaState::Torn(header, error),
-        Ok(text) => match VolumeGroup::parse(&text) {
-            Ok(vg) => MdaState::Text(header, Box::new(vg)),
-            Err(error) => MdaState::Strange(header, Gist::of(&text), error),
+        Ok(text) => match known.parse(text) {
+            Ok(vg) => MdaState::Text(header, vg),
+            Err((gist, error)) => MdaState::Strange(header, gist, error),
         },
     })
 }

@@ -21,7 +21,7 @@ fn a_group_is_made_and_changed() {
     let mut disks = Disks::with_group(&mirrored(2));
     let group = disks.group();
     assert_eq!((group.vg.seqno, group.faults().len(), group.missing.len()), (1, 0, 0));
-    assert_eq!(VolumeGroup { seqno: 0, ..group.vg.clone() }, mirrored(2));
+    assert_eq!(VolumeGroup { seqno: 0, ..(*group.vg).clone() }, mirrored(2));
     assert!(group.disks.iter().all(|disk| disk.label.is_used() == Some(true)));
     for number in 2..40 {
         let group = disks.group();
@@ -56,13 +56,13 @@ fn a_version_made_from_another_is_not_committed() {
     let disks = Disks::with_group(&mirrored(2));
     let group = disks.group();
     let planned = |new: &VolumeGroup| plan(&group, new, &[], Missing::Refuse, &provenance());
-    let stale = VolumeGroup { seqno: 0, ..group.vg.clone() };
+    let stale = VolumeGroup { seqno: 0, ..(*group.vg).clone() };
     let error = planned(&stale).expect_err("stale");
     assert_eq!(
         (error.class(), error.to_string().as_str()),
         (Class::InProgress, "volume group vg has changed: this was planned on version 0, on the disks is 1")
     );
-    let other = VolumeGroup { id: id(77), ..group.vg.clone() };
+    let other = VolumeGroup { id: id(77), ..(*group.vg).clone() };
     assert!(matches!(planned(&other), Err(CommitError::Other { .. })));
 }
 
@@ -70,7 +70,7 @@ fn a_version_made_from_another_is_not_committed() {
 fn a_version_that_breaks_a_rule_is_not_committed() {
     let disks = Disks::with_group(&mirrored(2));
     let group = disks.group();
-    let mut new = group.vg.clone();
+    let mut new = (*group.vg).clone();
     new.lv_mut(&name("lv_rmeta_0")).unwrap().set("VISIBLE", true);
     let error = plan(&group, &new, &[], Missing::Refuse, &provenance()).expect_err("unsound");
     assert!(error.to_string().contains("lv_rmeta_0 is visible"), "{error}");
@@ -80,7 +80,7 @@ fn a_version_that_breaks_a_rule_is_not_committed() {
 fn a_text_without_room_is_not_committed() {
     let disks = Disks::with_group(&mirrored(2));
     let group = disks.group();
-    let mut new = group.vg.clone();
+    let mut new = (*group.vg).clone();
     new.tags = (0..20).map(|n| format!("{n}{}", "x".repeat(500))).collect();
     let error = plan(&group, &new, &[], Missing::Refuse, &provenance()).expect_err("too large");
     assert_eq!(error.class(), Class::Exhausted);
@@ -216,7 +216,7 @@ fn assert_survives(disks: &Disks, old: &Group, new: &VolumeGroup, order: usize) 
         let survey = cut.survey();
         assert_eq!((survey.groups.len(), survey.broken.len()), (1, 0), "{place}: {survey:#?}");
         let found = survey.groups[0].clone();
-        assert!(found.vg == old.vg || found.vg == plan.vg, "{place}: neither old nor new");
+        assert!(found.vg == old.vg || *found.vg == plan.vg, "{place}: neither old nor new");
         assert_eq!(found.missing, [], "{place}");
         let mdas = || found.disks.iter().flat_map(|disk| &disk.mdas);
         torn_headers += mdas().filter(|mda| matches!(mda.state, MdaState::Damaged(_))).count();
@@ -225,7 +225,7 @@ fn assert_survives(disks: &Disks, old: &Group, new: &VolumeGroup, order: usize) 
         cut.commit(&found, &next, &survey.orphans);
         let repaired = cut.group();
         assert_eq!(repaired.faults(), [], "{place}");
-        assert_eq!(repaired.vg, VolumeGroup { seqno: next.seqno + 1, ..next }, "{place}");
+        assert_eq!(*repaired.vg, VolumeGroup { seqno: next.seqno + 1, ..next }, "{place}");
         assert!(
             repaired
                 .disks
@@ -301,7 +301,7 @@ fn a_power_cut_while_a_group_of_one_disk_gets_a_second_is_harmless() {
     let plan = plan(&old, &new, &joining, Missing::Refuse, &provenance()).unwrap();
     for (place, cut) in cuts(&disks, &plan, 0) {
         let found = cut.group();
-        assert!(found.vg == old.vg || found.vg == plan.vg, "{place}: neither old nor new");
+        assert!(found.vg == old.vg || *found.vg == plan.vg, "{place}: neither old nor new");
     }
 }
 
@@ -328,7 +328,7 @@ fn a_power_cut_while_a_group_is_made_leaves_free_pvs_or_the_group() {
         assert_eq!(survey.broken, [], "{place}");
         match survey.groups.as_slice() {
             [] => assert_eq!(survey.orphans.len() + survey.strays.len(), 2, "{place}"),
-            [group] => assert_eq!((&group.vg, group.missing.len()), (&plan.vg, 0), "{place}"),
+            [group] => assert_eq!((&*group.vg, group.missing.len()), (&plan.vg, 0), "{place}"),
             more => panic!("{place}: {} groups", more.len()),
         }
     }
