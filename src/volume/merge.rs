@@ -70,7 +70,7 @@ pub fn finish(seen: &Seen, slot: usize, memo: &Memo) -> Next {
     if memo.in_doubt && !of.is_rebuild() {
         return Next::Do(Step::Commit(Edit::Rebuild { slots: vec![slot] }));
     }
-    let attached = table.slots[slot].is_some();
+    let attached = table.has_leg(slot);
     if !attached || (of.is_rebuild() && !table.rebuild.contains(&slot)) {
         // Kernels before 6.9 hang when a table goes away while its sync thread is about to start.
         if !status.is_settled() {
@@ -84,7 +84,7 @@ pub fn finish(seen: &Seen, slot: usize, memo: &Memo) -> Next {
         }
         let rebuild: Vec<usize> = if of.is_rebuild() { vec![slot] } else { Vec::new() };
         let returning = rebuild.is_empty().then_some(Returning { slot, events: of.tags.events });
-        let with = |other: usize| other == slot || table.slots[other].is_some();
+        let with = |other: usize| other == slot || table.has_leg(other);
         return match tables::table(seen, with, rebuild) {
             Some(table) => Next::Do(Step::Swap { table, returning }),
             None => {
@@ -108,7 +108,7 @@ pub fn finish(seen: &Seen, slot: usize, memo: &Memo) -> Next {
 
 /// The mark of the merge goes when every superblock on disk says that the image is back.
 fn durable(seen: &Seen, table: &RaidTable, slot: usize, memo: &Memo) -> Next {
-    let others = (0..seen.slots.len()).filter(|other| *other != slot && table.slots[*other].is_some());
+    let others = (0..seen.slots.len()).filter(|other| *other != slot && table.has_leg(*other));
     let (Some(others), Some(own)) = (seen.metas_of(others), seen.metas_of(std::iter::once(slot))) else {
         return Next::ReadMetas;
     };
@@ -127,7 +127,7 @@ pub fn stray(seen: &Seen) -> Option<Edit> {
         .attached_slots()
         .filter(|slot| {
             let tags = &seen.slots[*slot].tags;
-            !tags.merging && (tags.snapshot.is_some() || table.slots[*slot].is_none())
+            !tags.merging && (tags.snapshot.is_some() || !table.has_leg(*slot))
         })
         .collect();
     (!slots.is_empty()).then_some(Edit::Rebuild { slots })

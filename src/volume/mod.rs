@@ -7,6 +7,7 @@
 pub mod bring_up;
 pub mod create;
 pub mod edits;
+pub mod images;
 pub mod info;
 pub mod key;
 pub mod merge;
@@ -18,3 +19,4 @@ pub mod split;
 pub mod step;
 pub mod tables;
 pub mod tags;
+pub mod tune;

@@ -3,9 +3,14 @@
 use std::time::Duration;
 
 use splitmirror::engine::pool;
+use splitmirror::host::DeviceMapper;
+use splitmirror::raid::RaidTable;
+use splitmirror::volume::tune::{Change, WriteMostly};
 
 use crate::crash::{Mode, Operation};
-use crate::machine::{LARGER, Machine, lv, options, snapshot_id, snapshot_spec, top, vg, volume_spec};
+use crate::machine::{
+    LARGER, Machine, Process, lv, options, snapshot_id, snapshot_spec, top, vg, volume_spec,
+};
 
 /// One test for each way to fail.
 macro_rules! cut_everywhere {
@@ -56,6 +61,13 @@ cut_everywhere! {
     merging_the_newer_split: merge_of_two("two");
     rolling_back_to_the_only_split: roll_back(&["one"]);
     rolling_back_to_the_newer_split: roll_back(&["one", "two"]);
+    adding_an_image: set_images(2, 3);
+    adding_two_images: set_images(2, 4);
+    adding_an_image_beside_a_split: add_beside_a_split();
+    removing_an_image: set_images(3, 2);
+    removing_two_images: set_images(4, 2);
+    removing_an_image_beside_a_split: remove_beside_a_split();
+    tuning_a_volume: tune();
     creating_a_view: create_view();
     deleting_a_view: delete_view();
 }
@@ -245,6 +257,64 @@ fn roll_back(splits: &[&str]) -> Operation {
             done: |machine, _| machine.rolled_back("a", "two"),
             finish: false,
         }
+    }
+}
+
+fn act_images<const IMAGES: usize>(process: &mut Process) -> splitmirror::engine::Result<()> {
+    let change = Change { images: Some(IMAGES), ..Change::default() };
+    process.engine()?.modify_volume(&lv("a"), &change).map(drop)
+}
+
+fn now_has<const IMAGES: usize>(machine: &mut Machine, _: usize) {
+    machine.volumes.get_mut("a").expect("a volume").images = IMAGES;
+}
+
+fn set_images(from: usize, to: usize) -> Operation {
+    let before = Machine::with_wide_volume(from);
+    let (act, done): (fn(&mut Process) -> _, fn(&mut Machine, usize)) = match to {
+        2 => (act_images::<2>, now_has::<2>),
+        3 => (act_images::<3>, now_has::<3>),
+        _ => (act_images::<4>, now_has::<4>),
+    };
+    Operation { before, act, done, finish: true }
+}
+
+fn add_beside_a_split() -> Operation {
+    let mut before = Machine::with_wide_volume(2);
+    before.split("a", "one");
+    before.host.sleep(Duration::from_secs(1));
+    Operation { before, ..set_images(2, 3) }
+}
+
+fn remove_beside_a_split() -> Operation {
+    let mut before = Machine::with_wide_volume(4);
+    before.slow_first_image();
+    before.split("a", "one");
+    before.host.sleep(Duration::from_secs(1));
+    Operation { before, ..set_images(4, 3) }
+}
+
+fn tune() -> Operation {
+    Operation {
+        before: Machine::with_volume(3),
+        act: |process| {
+            let change = Change {
+                min_recovery_rate: Some(2048),
+                max_recovery_rate: Some(65_536),
+                write_mostly: Some(WriteMostly::Slots(vec![1])),
+                ..Change::default()
+            };
+            process.engine()?.modify_volume(&lv("a"), &change).map(drop)
+        },
+        done: |machine, _| {
+            // After a crash the array follows when what else is copied is copied.
+            machine.process().finish().expect("finished");
+            let table = machine.host.dm_look(&top("a")).expect("looked").expect("an array").1;
+            let table = RaidTable::parse(&table[0]).expect("a raid table");
+            assert_eq!((table.min_recovery_rate, table.max_recovery_rate), (Some(2048), Some(65_536)));
+            assert_eq!(table.write_mostly, [1]);
+        },
+        finish: false,
     }
 }
 
