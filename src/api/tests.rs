@@ -298,7 +298,7 @@ fn objects_are_written_without_what_is_not_there() {
 fn conditions_are_written_as_the_schema_wants_them() {
     let mut conditions = Vec::new();
     let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Default::default());
-    for of in [Type::Ready, Type::Degraded, Type::Resized, Type::Deleted] {
+    for of in [Type::Ready, Type::Degraded, Type::Resized, Type::Modified, Type::Deleted] {
         conditions::set(&mut conditions, Judgement::yes(of, "Reason", ""), Some(1), now.clone());
     }
     let schema = &schema("MirrorVolume")["properties"]["status"]["properties"]["conditions"]["items"];

@@ -62,7 +62,7 @@ fn refusals(conditions: &[Condition]) -> Vec<Refusal> {
         let generation = conditions::find(conditions, of)?.observed_generation.unwrap_or(0);
         Some(Refusal { of, generation, class, message: message.into() })
     };
-    [Type::Ready, Type::Resized, Type::Deleted].into_iter().filter_map(refusal).collect()
+    [Type::Ready, Type::Resized, Type::Modified, Type::Deleted].into_iter().filter_map(refusal).collect()
 }
 
 /// The refusal of what the object asks for since `generation`, if it is final.
@@ -107,6 +107,8 @@ pub struct VolumeEntry {
     pub ready: bool,
     /// Somebody may be using it.
     pub staged: bool,
+    /// The generation up to which its images, and how they are copied and read, are as asked for.
+    pub settled: Option<i64>,
     refusals: Vec<Refusal>,
 }
 
@@ -175,6 +177,12 @@ impl Entry for VolumeEntry {
             size: status.and_then(|status| status.size).map(|size| size.0),
             ready: conditions::is_true(conditions, Type::Ready),
             staged: status.is_some_and(|status| status.staged),
+            settled: status
+                .filter(|_| {
+                    let changing = conditions::find(conditions, Type::Modified).is_some();
+                    conditions::is_true(conditions, Type::Ready) && !changing
+                })
+                .and_then(|status| status.observed_generation),
             refusals: refusals(conditions),
         }
     }

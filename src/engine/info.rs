@@ -186,6 +186,7 @@ fn slot_info(seen: &Seen, slot: usize) -> SlotInfo {
         state,
         device: of.device.clone(),
         write_mostly: of.is_write_mostly(),
+        rotational: of.rotational,
         snapshot: seen.snapshot_key(slot).map(|key| key::snapshot_id(&seen.lv.name, &key)),
     }
 }

@@ -17,6 +17,26 @@ pub enum WriteMostly {
     Slots(Vec<usize>),
 }
 
+/// Why a text does not say which images reads shall avoid.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not `none`, `rotational`, or numbers of images with commas between them")]
+pub struct WriteMostlyError(String);
+
+impl std::str::FromStr for WriteMostly {
+    type Err = WriteMostlyError;
+
+    fn from_str(text: &str) -> Result<Self, WriteMostlyError> {
+        match text {
+            "none" => Ok(Self::None),
+            "rotational" => Ok(Self::Rotational),
+            slots => {
+                let slots = slots.split(',').map(|slot| slot.trim().parse().ok()).collect::<Option<_>>();
+                slots.map(Self::Slots).ok_or_else(|| WriteMostlyError(text.to_owned()))
+            }
+        }
+    }
+}
+
 /// What is to be changed of a volume; what is `None` stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
@@ -61,6 +81,14 @@ fn rates(seen: &Seen, change: &Change) -> (Option<u64>, Option<u64>) {
     )
 }
 
+/// Which of these slots are avoided because their disks seek: none, if all of them do.
+#[must_use]
+pub fn seeking(rotational: impl ExactSizeIterator<Item = bool>) -> Vec<usize> {
+    let all = rotational.len();
+    let seek: Vec<usize> = rotational.enumerate().filter(|(_, seeks)| *seeks).map(|(slot, _)| slot).collect();
+    if seek.len() == all { Vec::new() } else { seek }
+}
+
 /// What next, so that rates and images that reads avoid are as wanted.
 #[must_use]
 pub fn next(seen: &Seen, change: &Change) -> Next {
@@ -73,10 +101,7 @@ pub fn next(seen: &Seen, change: &Change) -> Next {
     let write_mostly: Vec<usize> = match &change.write_mostly {
         None => now.clone(),
         Some(WriteMostly::None) => Vec::new(),
-        Some(WriteMostly::Rotational) => {
-            let seek: Vec<usize> = slots.clone().filter(|slot| seen.slots[*slot].rotational).collect();
-            if seek.len() == slots.len() { Vec::new() } else { seek }
-        }
+        Some(WriteMostly::Rotational) => seeking(slots.map(|slot| seen.slots[slot].rotational)),
         Some(WriteMostly::Slots(wanted)) => slots.filter(|slot| wanted.contains(slot)).collect(),
     };
     if (min_recovery_rate, max_recovery_rate, &write_mostly)
@@ -85,4 +110,25 @@ pub fn next(seen: &Seen, change: &Change) -> Next {
         return Next::Done;
     }
     Next::Do(Step::Commit(Edit::Tune { min_recovery_rate, max_recovery_rate, write_mostly }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_to_avoid_are_told_by_number_or_by_kind() {
+        for (text, read) in [
+            ("none", Some(WriteMostly::None)),
+            ("rotational", Some(WriteMostly::Rotational)),
+            ("1", Some(WriteMostly::Slots(vec![1]))),
+            ("0, 2", Some(WriteMostly::Slots(vec![0, 2]))),
+            ("", None),
+            ("1,", None),
+            ("all", None),
+            ("-1", None),
+        ] {
+            assert_eq!(text.parse::<WriteMostly>().ok(), read, "{text:?}");
+        }
+    }
 }

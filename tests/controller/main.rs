@@ -23,6 +23,7 @@ mod expansion;
 mod harness;
 mod lists;
 mod lost_nodes;
+mod modification;
 mod nodes;
 mod outages;
 mod snapshots;

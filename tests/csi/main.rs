@@ -4,6 +4,7 @@
 mod controller;
 mod fake;
 mod harness;
+mod modification;
 mod node;
 mod node_refusals;
 mod snapshots;

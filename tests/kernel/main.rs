@@ -12,6 +12,7 @@ mod filesystems;
 #[path = "../guest/mod.rs"]
 mod guest;
 mod host;
+mod images;
 #[path = "../guest/lab.rs"]
 mod lab;
 mod rollbacks;
@@ -49,6 +50,9 @@ fn main() -> ExitCode {
         scenario!(snapshots::a_slot_that_is_missing_in_the_running_table_is_copied_in_full, 4),
         scenario!(rollbacks::a_rollback_copies_what_has_changed_and_the_snapshots_stay, 5),
         scenario!(rollbacks::a_volume_in_use_is_not_rolled_back_and_one_rolled_back_is_not_used, 4),
+        scenario!(images::a_new_image_is_copied_in_full_and_no_other_is_written_to, 5),
+        scenario!(images::images_come_and_go_under_load_and_beside_snapshots, 6),
+        scenario!(images::rates_and_images_that_reads_avoid_are_changed_under_load, 4),
         scenario!(filesystems::ext4_mounted_and_busy_is_clean_in_every_snapshot, 4).on("400M"),
         scenario!(filesystems::xfs_mounted_and_busy_is_clean_in_every_snapshot, 4).on("400M"),
     ];
