@@ -24,8 +24,8 @@ use crate::controller::placement;
 use crate::controller::shelf::Shelf;
 use crate::controller::wait::{Awaited, Outcome, Patience, wait};
 use crate::csi::backend::{
-    Backend, Capacity, CapacityWish, Deadline, Error, Result, Snapshot, SnapshotWish, ViewWish, Volume,
-    VolumeWish,
+    Backend, Capacity, CapacityWish, Deadline, DetachWish, Error, Result, Snapshot, SnapshotWish, ViewWish,
+    Volume, VolumeWish,
 };
 use crate::report::Class;
 use crate::units::Bytes;
@@ -237,6 +237,14 @@ impl Backend for Controller {
 
     async fn create_view(&self, wish: &ViewWish, deadline: Deadline) -> Result<Volume> {
         self.make_view(wish, &self.patience(deadline).await?).await
+    }
+
+    async fn create_detached(&self, wish: &DetachWish, _: Deadline) -> Result<Volume> {
+        let message = format!(
+            "a volume of snapshot {}'s own image is made by `splitmirror standalone` only so far: not in Kubernetes",
+            wish.snapshot
+        );
+        Err(Error::invalid(message))
     }
 
     async fn delete_volume(&self, id: &str, deadline: Deadline) -> Result<()> {

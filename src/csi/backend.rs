@@ -133,6 +133,44 @@ pub struct ViewWish {
     pub claim: Option<ObjectRef>,
 }
 
+/// A writable volume that is asked for, to be a snapshot's image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DetachWish {
+    /// The name it is asked for by: any text of up to 128 bytes.
+    pub name: String,
+    /// Id of the snapshot.
+    pub snapshot: String,
+    /// Number of images.
+    pub images: usize,
+    /// At least so large.
+    pub size: Option<Bytes>,
+    /// At most so large.
+    pub limit: Option<Bytes>,
+    /// The pool, when the StorageClass names one.
+    pub pool: Option<VgName>,
+    /// Where it may be.
+    pub nodes: Nodes,
+}
+
+impl DetachWish {
+    /// Checks the size that it can have, which is the snapshot's.
+    ///
+    /// # Errors
+    /// It is not one that is wished for: `OutOfRange`.
+    pub fn check_size(&self, has: Bytes) -> Result<()> {
+        let wrong = match (self.size, self.limit) {
+            (Some(size), _) if size > has => format!("at least {size}"),
+            (_, Some(limit)) if limit < has => format!("at most {limit}"),
+            _ => return Ok(()),
+        };
+        let message = format!(
+            "a volume of {wrong} cannot be the image of snapshot {}, which has {has}: it can grow afterwards",
+            self.snapshot
+        );
+        Err(Error::new(Class::OutOfRange, message))
+    }
+}
+
 /// A snapshot that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotWish {
@@ -256,6 +294,14 @@ pub trait Backend: Send + Sync + 'static {
     /// snapshot is, is `Exhausted`.
     fn create_view(&self, wish: &ViewWish, deadline: Deadline)
     -> impl Future<Output = Result<Volume>> + Send;
+
+    /// Makes a volume of a snapshot's image, which is no snapshot any more then; or finds the one of that name. One whose
+    /// size does not fit is `OutOfRange`.
+    fn create_detached(
+        &self,
+        wish: &DetachWish,
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<Volume>> + Send;
 
     /// Removes a volume or view; an unknown one is removed already. One in use, or with snapshots, is `Precondition`.
     fn delete_volume(&self, id: &str, deadline: Deadline) -> impl Future<Output = Result<()>> + Send;

@@ -79,7 +79,7 @@ impl<H: Host> Engine<H> {
                 return Ok(Some(None));
             }
             if session.may_become(&seen, wanted)? {
-                session.reserve_legs(&seen, wanted).map(|legs| Some(Some(legs)))
+                session.reserve_legs(&seen, wanted - seen.staying()).map(|legs| Some(Some(legs)))
             } else {
                 Ok(None)
             }
@@ -110,7 +110,7 @@ impl<H: Host> Session<'_, H> {
             std::cmp::Ordering::Equal => return Ok(true),
             std::cmp::Ordering::Less => images::shrink(seen, wanted),
             std::cmp::Ordering::Greater => match images::may_grow(seen, wanted) {
-                None => self.place_legs(seen, wanted).map(|_| Next::Done)?,
+                None => self.place_legs(seen, wanted - seen.staying()).map(|_| Next::Done)?,
                 Some(next) => next,
             },
         };
@@ -127,26 +127,22 @@ impl<H: Host> Session<'_, H> {
     }
 
     /// Where new legs go: on disks that have none of the volume.
-    fn place_legs(&self, seen: &Seen, wanted: usize) -> Result<Vec<LegExtents>> {
+    fn place_legs(&self, seen: &Seen, images: usize) -> Result<Vec<LegExtents>> {
         let vg = self.group.vg();
         let subs = seen.slots.iter().flat_map(|slot| [&slot.image, &slot.meta]);
         let taken: Vec<String> = subs.flat_map(|lv| vg.pvs_of(lv)).collect();
-        let request = alloc::Request {
-            images: wanted - seen.staying(),
-            meta: seen.slots[0].meta.extents(),
-            data: seen.lv.extents(),
-        };
+        let request = alloc::Request { images, meta: seen.slots[0].meta.extents(), data: seen.lv.extents() };
         Ok(alloc::allocate_beside(vg, &request, &taken)?)
     }
 
     /// Commits a reserve LV that owns the extents of new legs, the metadata LVs' first.
-    fn reserve_legs(&mut self, seen: &Seen, wanted: usize) -> Result<Vec<LegExtents>> {
+    pub(super) fn reserve_legs(&mut self, seen: &Seen, images: usize) -> Result<Vec<LegExtents>> {
         let name = seen.lv.name.reserve();
         if self.group.vg().lv(&name).is_some_and(tags::is_reserve) {
             let next = edit::remove_lv(self.group.vg(), &name)?;
             self.group.commit(self.host, next, &format!("drop {name}"))?;
         }
-        let legs = self.place_legs(seen, wanted)?;
+        let legs = self.place_legs(seen, images)?;
         let metas = legs.iter().flat_map(|leg| &leg.meta);
         let new = NewReserve {
             name,
@@ -165,7 +161,7 @@ impl<H: Host> Session<'_, H> {
     }
 
     /// Zeroes all of the reserved metadata LVs that is ever read. The name of the reserve.
-    fn zero_superblocks(&self, seen: &Seen, legs: &[LegExtents]) -> Result<LvName> {
+    pub(super) fn zero_superblocks(&self, seen: &Seen, legs: &[LegExtents]) -> Result<LvName> {
         let extent = self.group.vg().extent_size;
         let name = seen.lv.name.reserve();
         let missing = || {

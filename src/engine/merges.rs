@@ -70,7 +70,10 @@ impl<H: Host> Session<'_, H> {
             let slots = vg.lv(&name).and_then(|lv| lv.raid1()).map(|raid| raid.slots.as_slice());
             let images = slots.unwrap_or_default().iter().filter_map(|slot| vg.lv(&slot.image));
             let returning = images.map(|image| (tags::ImageTags::of(image), image)).any(|(tags, image)| {
-                tags.merging || tags.leaving || (tags.snapshot.is_some() && !image.is_tracked_image())
+                tags.merging
+                    || tags.leaving
+                    || tags.lost
+                    || (tags.snapshot.is_some() && !image.is_tracked_image())
             });
             if !unfinished.contains(&name)
                 && (returning || self.unpinned_split(&name).is_some() || self.is_strange(&name)?)

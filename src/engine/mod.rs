@@ -8,6 +8,7 @@
 //! The lock is let go while something is waited for: a resync, or extents being zeroed.
 
 mod create;
+mod detach;
 mod drive;
 mod error;
 pub mod execute;

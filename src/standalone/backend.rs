@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::csi::backend::{
-    Backend, Capacity, CapacityWish, Deadline, Devices, Error, Kind, KnownVolume, OpenVolume, Result,
-    Snapshot, SnapshotWish, ViewWish, Volume, VolumeWish,
+    Backend, Capacity, CapacityWish, Deadline, DetachWish, Devices, Error, Kind, KnownVolume, OpenVolume,
+    Result, Snapshot, SnapshotWish, ViewWish, Volume, VolumeWish,
 };
 use crate::csi::node::mounts::Mounts;
 use crate::host::Host;
@@ -79,6 +79,18 @@ impl<H: Host + 'static, M: Mounts> Backend for OnePool<H, M> {
         let (name, snapshot) = (wish.name.clone(), wish.snapshot.clone());
         let view = self.pool.change(move |engine| engine.create_view(&name, &snapshot)).await?;
         Ok(self.view(view))
+    }
+
+    async fn create_detached(&self, wish: &DetachWish, _: Deadline) -> Result<Volume> {
+        self.check_pool(wish.pool.as_ref())?;
+        wish.nodes.check(&self.node)?;
+        let snapshot = self.get_snapshot(&wish.snapshot).await?;
+        if let Some(Snapshot { size, .. }) = snapshot {
+            wish.check_size(size)?;
+        }
+        let DetachWish { name, snapshot, images, .. } = wish.clone();
+        let volume = self.pool.change(move |engine| engine.detach_snapshot(&name, &snapshot, images)).await?;
+        Ok(self.mirror(volume))
     }
 
     async fn delete_volume(&self, id: &str, _: Deadline) -> Result<()> {

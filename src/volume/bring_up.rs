@@ -124,6 +124,9 @@ fn running(seen: &Seen, memo: &Memo) -> Next {
     if seen.tags.pending && !unpinned {
         return Next::Do(Step::Commit(Edit::SwapPinned));
     }
+    if seen.tags.adopting {
+        return Next::Do(if memo.pinned { Step::Commit(Edit::Adopted) } else { Step::Pin });
+    }
     images(seen).or_else(|| scrub(seen)).unwrap_or(Next::Done)
 }
 
@@ -221,6 +224,11 @@ fn images(seen: &Seen) -> Option<Next> {
 }
 
 fn start(seen: &Seen, memo: &Memo) -> Next {
+    if seen.tags.adopting {
+        // The superblock is of the array that the image was split from. One image has nothing to be compared with, and the
+        // kernel takes it in its new slot.
+        return assemble(seen);
+    }
     let Some(metas) = &seen.metas else { return Next::ReadMetas };
     let legs: Vec<(usize, LegRole, &LegMeta)> = seen
         .slots
@@ -245,6 +253,11 @@ fn start(seen: &Seen, memo: &Memo) -> Next {
     if let Some(next) = plan.and_then(|plan| put_right(seen, memo, plan)) {
         return next;
     }
+    assemble(seen)
+}
+
+/// Devices, and the array that the metadata asks for.
+fn assemble(seen: &Seen) -> Next {
     for slot in seen.attached_slots() {
         if let Some(next) = attached_devices(seen, slot) {
             return next;

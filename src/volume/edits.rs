@@ -70,6 +70,7 @@ pub fn apply(vg: &VolumeGroup, seen: &Seen, edit: &Edit) -> Result<VolumeGroup, 
             })?;
             Ok(with_volume_tags(&vg, seen, |tags| tags.pending = true))
         }
+        Edit::Adopted => Ok(with_volume_tags(vg, seen, |tags| tags.adopting = false)),
         Edit::Left => edit::remove_legs(vg, lv, seen.staying()),
         Edit::Tune { min_recovery_rate, max_recovery_rate, write_mostly } => {
             let vg = edit::set_rates(vg, lv, *min_recovery_rate, *max_recovery_rate)?;
@@ -91,6 +92,56 @@ pub fn added(vg: &VolumeGroup, seen: &Seen) -> VolumeGroup {
     // As beside any full copy: see `require_full_copy`.
     let vg = doubt_splits(&vg, seen, "an image was added meanwhile", None);
     with_volume_tags(&vg, seen, |tags| tags.pending = true)
+}
+
+/// What a snapshot's image becomes.
+#[derive(Clone, Debug)]
+pub struct Detached {
+    /// The new volume's LV, with as many images: the first is the snapshot's, the others are lost until there are some.
+    pub lv: edit::DetachedLv,
+    /// The name it is asked for by.
+    pub name: String,
+    /// The snapshot's id.
+    pub source: String,
+}
+
+/// The image of a snapshot becomes a volume; the slot that it leaves is empty until it gets another image. All in one
+/// commit: an image is never part of two volumes, nor of none.
+///
+/// # Errors
+/// The metadata does not hold what the edit needs.
+pub fn detach(vg: &VolumeGroup, seen: &Seen, slot: usize, new: Detached) -> Result<VolumeGroup, EditError> {
+    let vg = with_image_tags(vg, seen, slot, |tags| *tags = ImageTags::default());
+    let lv = new.lv.name.clone();
+    let tags = VolumeTags {
+        name: Some(new.name),
+        adopting: true,
+        source: Some(new.source),
+        ..VolumeTags::default()
+    };
+    let flags = vec![NO_AUTOACTIVATE.to_owned()];
+    let mut vg = edit::detach_leg(
+        &vg,
+        &seen.lv.name,
+        slot,
+        edit::DetachedLv { tags: tags.render(), flags, ..new.lv },
+    )?;
+    let origin = std::iter::once(seen.lv.name.image(slot));
+    let others = vg.lv(&lv).and_then(LogicalVolume::raid1).map(|raid| raid.slots.clone()).unwrap_or_default();
+    for image in origin.chain(others.into_iter().skip(1).map(|slot| slot.image)) {
+        if let Some(image) = vg.lv_mut(&image) {
+            image.tags = ImageTags { lost: true, ..ImageTags::default() }.render();
+        }
+    }
+    Ok(vg)
+}
+
+/// A slot whose image was lost has another one, which is to be copied up.
+#[must_use]
+pub fn filled(vg: &VolumeGroup, seen: &Seen, slot: usize) -> VolumeGroup {
+    let vg =
+        with_image_tags(vg, seen, slot, |tags| *tags = ImageTags { merging: true, ..ImageTags::default() });
+    doubt_splits(&vg, seen, &format!("image {slot} was copied in full meanwhile"), Some(slot))
 }
 
 /// Nothing on disk says which writes the kernel had begun to mark when the power went: a split of ours that was not

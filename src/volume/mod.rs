@@ -6,6 +6,7 @@
 
 pub mod bring_up;
 pub mod create;
+pub mod detach;
 pub mod edits;
 pub mod images;
 pub mod info;

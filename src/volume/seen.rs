@@ -76,10 +76,12 @@ pub struct TopSeen {
 }
 
 impl LegDev {
-    /// It is shorter than the metadata asks for.
+    /// It is shorter than the metadata asks for, or has nothing below it where the metadata knows of something.
     #[must_use]
     pub fn is_outgrown(&self) -> bool {
-        let len = |table: &[TargetLine]| table.iter().map(|line| line.len).sum::<Sectors>();
+        let len = |table: &[TargetLine]| {
+            table.iter().filter(|line| line.target != "error").map(|line| line.len).sum::<Sectors>()
+        };
         len(&self.table) < len(&self.wanted)
     }
 }
@@ -101,6 +103,12 @@ impl SlotSeen {
     #[must_use]
     pub fn is_unpinned(&self) -> bool {
         self.is_split() && self.tags.snapshot.is_some() && self.tags.events.is_none()
+    }
+
+    /// There is no image in the slot, and there is to be one when the group has room.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.tags.lost && !self.present
     }
 
     /// The metadata says that it takes part in the array, if its disk is there.

@@ -3,10 +3,10 @@
 //! On a volume's top LV: its name as asked for; `creating` until its extents are zeroed and its array has run
 //! once; `pending` from before a table is swapped until the swap is pinned on disk (see [`super::bring_up`] for what
 //! a power cut in between means); `formatting` while a file system is made on it for the first time; `rollback` while it is
-//! made to hold what a snapshot holds. On an image: the snapshot it is, when it was cut, the event count of its
+//! made to hold what a snapshot holds; `source`, the snapshot whose image it was made of, and `adopting` until its array has run. On an image: the snapshot it is, when it was cut, the event count of its
 //! superblock once the split is pinned, the read-only volumes that show it, why its merge must be in full,
-//! `merging` from the merge until the resync is known to be complete, and `leaving` from when it is to go for good until its
-//! extents are free.
+//! `merging` from the merge until the resync is known to be complete, `leaving` from when it is to go for good until its
+//! extents are free, and `lost` while a slot has none.
 //!
 //! Any text is kept in a tag's alphabet by writing other bytes as `+XX`.
 //! Source: LVM2 `lib/misc/lvm-string.c` (characters allowed in tags).
@@ -29,6 +29,9 @@ mod key {
     pub const FULL: &str = "full";
     pub const MERGING: &str = "merging";
     pub const LEAVING: &str = "leaving";
+    pub const LOST: &str = "lost";
+    pub const ADOPTING: &str = "adopting";
+    pub const SOURCE: &str = "source";
     pub const RESERVE: &str = "reserve";
 }
 
@@ -63,6 +66,10 @@ pub struct VolumeTags {
     pub formatting: bool,
     /// It is being rolled back to the snapshot of this key, and may hold parts of both.
     pub rollback: Option<String>,
+    /// It was made of a snapshot's image, and its array has not run yet: what its superblock says is of another array.
+    pub adopting: bool,
+    /// The id of the snapshot whose image it was made of.
+    pub source: Option<String>,
 }
 
 impl VolumeTags {
@@ -75,6 +82,8 @@ impl VolumeTags {
             pending: has(lv, key::PENDING),
             formatting: has(lv, key::FORMATTING),
             rollback: value(lv, key::ROLLBACK),
+            adopting: has(lv, key::ADOPTING),
+            source: value(lv, key::SOURCE),
         }
     }
 
@@ -87,6 +96,8 @@ impl VolumeTags {
         tags.extend(self.pending.then(|| mark(key::PENDING)));
         tags.extend(self.formatting.then(|| mark(key::FORMATTING)));
         tags.extend(self.rollback.as_deref().map(|key| pair(key::ROLLBACK, key)));
+        tags.extend(self.adopting.then(|| mark(key::ADOPTING)));
+        tags.extend(self.source.as_deref().map(|id| pair(key::SOURCE, id)));
         tags
     }
 }
@@ -108,6 +119,8 @@ pub struct ImageTags {
     pub merging: bool,
     /// It leaves the volume for good.
     pub leaving: bool,
+    /// There is none: its slot gets a new one when the group has room.
+    pub lost: bool,
 }
 
 impl ImageTags {
@@ -123,6 +136,7 @@ impl ImageTags {
             full: value(lv, key::FULL),
             merging: has(lv, key::MERGING),
             leaving: has(lv, key::LEAVING),
+            lost: has(lv, key::LOST),
         }
     }
 
@@ -137,6 +151,7 @@ impl ImageTags {
         tags.extend(self.full.as_deref().map(|why| pair(key::FULL, why)));
         tags.extend(self.merging.then(|| mark(key::MERGING)));
         tags.extend(self.leaving.then(|| mark(key::LEAVING)));
+        tags.extend(self.lost.then(|| mark(key::LOST)));
         tags
     }
 }

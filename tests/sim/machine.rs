@@ -268,6 +268,21 @@ impl Machine {
         self.host.rewind(&top(volume), cut);
     }
 
+    /// A snapshot has become a volume, whose first image is what the snapshot was.
+    pub fn detached(&mut self, volume: &str, snapshot: &str, new: &str, images: usize) {
+        let known = self.volumes.get_mut(volume).expect("a volume").snapshots.remove(snapshot);
+        let golden = known.and_then(|snapshot| snapshot.golden).expect("it was looked at before");
+        let group = Group::read(&self.host, &vg(), &Settings::default(), None).expect("a group");
+        let image = group.vg().lv(&lv(new).image(0)).expect("the new volume has images");
+        for (disk, start, len) in pieces(&group, image) {
+            let differ = self.host.differs_from(&golden, &disk, start, len);
+            assert!(differ.is_empty(), "volume {new} is not what snapshot {snapshot} was: {differ:?}");
+        }
+        let size = self.volumes[volume].size;
+        let known = Volume { images, size, active: true, snapshots: BTreeMap::new(), uncertain: Vec::new() };
+        self.volumes.insert(new.to_owned(), known);
+    }
+
     /// A volume is gone.
     pub fn gone(&mut self, volume: &str) {
         self.volumes.remove(volume);

@@ -63,11 +63,13 @@ cut_everywhere! {
     rolling_back_to_the_newer_split: roll_back(&["one", "two"]);
     adding_an_image: set_images(2, 3);
     adding_two_images: set_images(2, 4);
-    adding_an_image_beside_a_split: add_beside_a_split();
+    adding_two_images_beside_a_split: add_beside_a_split();
     removing_an_image: set_images(3, 2);
     removing_two_images: set_images(4, 2);
     removing_an_image_beside_a_split: remove_beside_a_split();
     tuning_a_volume: tune();
+    detaching_the_only_split: detach(&["one"]);
+    detaching_the_older_split: detach(&["one", "two"]);
     creating_a_view: create_view();
     deleting_a_view: delete_view();
 }
@@ -283,7 +285,7 @@ fn add_beside_a_split() -> Operation {
     let mut before = Machine::with_wide_volume(2);
     before.split("a", "one");
     before.host.sleep(Duration::from_secs(1));
-    Operation { before, ..set_images(2, 3) }
+    Operation { before, ..set_images(2, 4) }
 }
 
 fn remove_beside_a_split() -> Operation {
@@ -315,6 +317,23 @@ fn tune() -> Operation {
             assert_eq!(table.write_mostly, [1]);
         },
         finish: false,
+    }
+}
+
+/// The first of these splits becomes a volume of two images.
+fn detach(splits: &[&str]) -> Operation {
+    let mut before = Machine::with_wide_volume(3);
+    for name in splits {
+        before.split("a", name);
+        before.host.sleep(Duration::from_secs(1));
+    }
+    let mut process = before.process();
+    crate::check::check(&mut before, &mut process, "before the detachment");
+    Operation {
+        before,
+        act: |process| process.engine()?.detach_snapshot("new", &snapshot_id("a", "one"), 2).map(drop),
+        done: |machine, _| machine.detached("a", "one", "new", 2),
+        finish: true,
     }
 }
 

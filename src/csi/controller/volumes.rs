@@ -1,12 +1,12 @@
 //! Volumes by request.
 
 use crate::csi::backend::{
-    Backend, CapacityWish, Deadline, Error, Kind, Result, Snapshot, ViewWish, Volume, VolumeWish,
+    Backend, CapacityWish, Deadline, DetachWish, Error, Kind, Result, Snapshot, ViewWish, Volume, VolumeWish,
 };
 use crate::csi::capability::{Capability, Mode};
 use crate::csi::limits;
 use crate::csi::page::page;
-use crate::csi::params::{self, Format, VolumeParams};
+use crate::csi::params::{self, Format, Restore, VolumeParams};
 use crate::csi::proto::volume_content_source::{SnapshotSource, Type as Source};
 use crate::csi::proto::{
     CapacityRange, ControllerExpandVolumeRequest, ControllerExpandVolumeResponse, ControllerGetVolumeRequest,
@@ -76,6 +76,23 @@ pub async fn create<B: Backend>(
         }
         return Ok(CreateVolumeResponse { volume: Some(answer(&volume, &params.format)) });
     };
+    if let (Some(Restore::Detach), Some(id), false) = (params.restore, source_snapshot(request), read_only) {
+        let wish = DetachWish {
+            name: name.to_owned(),
+            snapshot: limits::required("snapshot_id of the source", id)?.to_owned(),
+            images: params.images,
+            size,
+            limit,
+            pool: params.pool,
+            nodes,
+        };
+        let volume = backend.create_detached(&wish, deadline).await?;
+        if change != Change::default() {
+            backend.modify_volume(&volume.id, &change, deadline).await?;
+        }
+        let volume = ProtoVolume { content_source: Some(source.clone()), ..answer(&volume, &params.format) };
+        return Ok(CreateVolumeResponse { volume: Some(volume) });
+    }
     if change != Change::default() {
         return Err(Error::invalid(
             "a volume that shows a snapshot cannot be modified: it needs no VolumeAttributesClass",

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 
 use splitmirror::csi::backend::{
-    Backend, Capacity, CapacityWish, Deadline, Devices, Error, Kind, KnownVolume, OpenVolume, Result,
-    Snapshot, SnapshotWish, ViewWish, Volume, VolumeWish,
+    Backend, Capacity, CapacityWish, Deadline, DetachWish, Devices, Error, Kind, KnownVolume, OpenVolume,
+    Result, Snapshot, SnapshotWish, ViewWish, Volume, VolumeWish,
 };
 use splitmirror::host::DevNo;
 use splitmirror::report::Class;
@@ -137,6 +137,22 @@ impl Backend for Volumes {
         let view = Volume { id: id.clone(), node: NODE.to_owned(), size, kind };
         state.volumes.insert(id, (wish.name.clone(), view.clone()));
         Ok(view)
+    }
+
+    async fn create_detached(&self, wish: &DetachWish, _: Deadline) -> Result<Volume> {
+        let mut state = self.state();
+        if let Some(found) = state.named(&wish.name) {
+            return Ok(found.clone());
+        }
+        let (_, snapshot) =
+            state.snapshots.get(&wish.snapshot).cloned().ok_or_else(|| Error::not_found("no snapshot"))?;
+        wish.check_size(snapshot.size)?;
+        state.snapshots.remove(&wish.snapshot);
+        let id = state.id("vol-");
+        let kind = Kind::Mirror { images: wish.images };
+        let volume = Volume { id: id.clone(), node: NODE.to_owned(), size: snapshot.size, kind };
+        state.volumes.insert(id, (wish.name.clone(), volume.clone()));
+        Ok(volume)
     }
 
     async fn delete_volume(&self, id: &str, _: Deadline) -> Result<()> {
