@@ -16,6 +16,7 @@ use crate::pool::Pool;
 use crate::report::Class;
 use crate::units::Bytes;
 use crate::volume::info::{SlotInfo, SlotState, VolumeInfo};
+use crate::volume::spec::RollbackSpec;
 
 pub(super) fn run(command: VolumeCommand, args: &HostArgs, out: &mut dyn Write) -> Result<()> {
     match command {
@@ -53,7 +54,7 @@ fn roll_back(args: &RollbackArgs, host: &HostArgs, out: &mut dyn Write) -> Resul
     let snapshot = snapshot::find(volume.snapshots.clone(), &args.to)?;
     let pool = Pool::new(engine, Arc::new(LinuxMounts::default()));
     let copied = threads::serve(async {
-        let copied = pool.roll_back(&volume, &snapshot).await;
+        let copied = pool.roll_back(RollbackSpec { snapshot: snapshot.id.clone(), request: None }).await;
         copied.map_err(|error| Error::refused(error.class, error.message))
     })?;
     let done = RolledBack { volume: volume.id.to_string(), snapshot: snapshot.id, copied };

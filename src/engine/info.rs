@@ -1,16 +1,17 @@
 //! What is shown of volumes, snapshots and views.
 
 use crate::engine::observe::{from_metadata, observe, read_metas, total, union_marked};
-use crate::engine::{Engine, Error, Result, Session};
+use crate::engine::{Engine, Error, Result, Session, lock};
 use crate::host::Host;
 use crate::ids::LvName;
 use crate::lvm2::model::LogicalVolume;
 use crate::raid::{Action, Health};
 use crate::units::{Bytes, Sectors};
-use crate::volume::info::{NameInfo, SlotInfo, SlotState, SnapshotInfo, ViewInfo, VolumeInfo};
+use crate::volume::info::{NameInfo, RollbackInfo, SlotInfo, SlotState, SnapshotInfo, ViewInfo, VolumeInfo};
 use crate::volume::seen::Seen;
 use crate::volume::tags::{ImageTags, VolumeTags};
-use crate::volume::{key, rollback};
+use crate::volume::rollback::{self, Progress};
+use crate::volume::key;
 
 impl<H: Host> Engine<H> {
     /// All volumes, in the order of their names.
@@ -104,8 +105,23 @@ impl<H: Host> Session<'_, H> {
             sync_percent: status.map_or(0.0, |status| f64::from(status.percent())),
             to_resync: to_resync(&seen),
             snapshots,
+            rollback: self.rollback_info(&seen),
+            rolled_back_for: seen.tags.rolled_back_for.clone(),
             creating: seen.tags.creating,
             problems,
+        })
+    }
+
+    /// How far its rollback is.
+    fn rollback_info(&self, seen: &Seen) -> Option<RollbackInfo> {
+        let key = seen.tags.rollback.as_ref()?;
+        let memo = lock(self.rollbacks).get(&seen.lv.name).cloned().unwrap_or_default();
+        let Progress { done, total } = rollback::progress(seen, &memo).unwrap_or_default();
+        Some(RollbackInfo {
+            snapshot: key::snapshot_id(&seen.lv.name, &key.parse().ok()?),
+            request: seen.tags.rollback_for.clone(),
+            copied: done,
+            total,
         })
     }
 

@@ -93,6 +93,7 @@ struct Session<'e, H> {
     host: &'e H,
     settings: &'e Settings,
     group: &'e mut Group,
+    rollbacks: &'e Mutex<rollback::Rollbacks>,
 }
 
 /// An operation on a volume; a second one is turned away until this is dropped.
@@ -146,7 +147,12 @@ impl<H: Host> Engine<H> {
         let mut cached = lock(&self.session);
         let _lock = self.host.lock_vg(&self.pool)?;
         let mut group = Group::read(&self.host, &self.pool, &self.settings, cached.take())?;
-        let mut session = Session { host: &self.host, settings: &self.settings, group: &mut group };
+        let mut session = Session {
+            host: &self.host,
+            settings: &self.settings,
+            group: &mut group,
+            rollbacks: &self.rollbacks,
+        };
         let done = work(&mut session);
         *cached = Some(group);
         done

@@ -52,8 +52,14 @@ pub fn apply(vg: &VolumeGroup, seen: &Seen, edit: &Edit) -> Result<VolumeGroup, 
         Edit::FullMerge { slots, why } => Ok(slots.iter().fold(vg.clone(), |vg, slot| {
             with_image_tags(&vg, seen, *slot, |tags| tags.full = Some(why.clone()))
         })),
-        Edit::RollBack { key } => Ok(with_volume_tags(vg, seen, |tags| tags.rollback = Some(key.clone()))),
-        Edit::RolledBack => Ok(with_volume_tags(vg, seen, |tags| tags.rollback = None)),
+        Edit::RollBack { key, request } => Ok(with_volume_tags(vg, seen, |tags| {
+            tags.rollback = Some(key.clone());
+            tags.rollback_for.clone_from(request);
+        })),
+        Edit::RolledBack => Ok(with_volume_tags(vg, seen, |tags| {
+            tags.rollback = None;
+            tags.rolled_back_for = tags.rollback_for.take().or(tags.rolled_back_for.take());
+        })),
         Edit::Pending => Ok(with_volume_tags(vg, seen, |tags| tags.pending = true)),
         Edit::SwapPinned => Ok(with_volume_tags(vg, seen, |tags| tags.pending = false)),
         Edit::Merged { slot } => {

@@ -73,11 +73,32 @@ pub struct VolumeInfo {
     pub to_resync: Bytes,
     /// Its snapshots, oldest first.
     pub snapshots: Vec<SnapshotInfo>,
+    /// It is being rolled back, and nobody can use it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<RollbackInfo>,
+    /// The last named request for a rollback that was carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_back_for: Option<String>,
     /// It is still being made, and holds no data.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub creating: bool,
     /// Why it is not as it should be; empty when all is well.
     pub problems: Vec<String>,
+}
+
+/// How far a volume is that is made to hold what a snapshot holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RollbackInfo {
+    /// The snapshot's id.
+    pub snapshot: String,
+    /// The request for it, when that has a name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+    /// Copied so far, by this process.
+    pub copied: Bytes,
+    /// To be copied altogether.
+    pub total: Bytes,
 }
 
 /// A snapshot: a tracked split of one image.

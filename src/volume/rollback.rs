@@ -43,9 +43,16 @@ pub struct Progress {
     pub total: Bytes,
 }
 
-/// What next, to begin a rollback to the image of `slot`. The volume has been brought up.
+/// Whether this request has been carried out. What was written since then must not be lost to a repetition of it.
 #[must_use]
-pub fn begin(seen: &Seen, slot: usize) -> Next {
+pub fn was_done(seen: &Seen, request: Option<&str>) -> bool {
+    request.is_some() && seen.tags.rolled_back_for.as_deref() == request
+}
+
+/// What next, to begin a rollback to the image of `slot` by a request that was not carried out yet. The volume has been
+/// brought up.
+#[must_use]
+pub fn begin(seen: &Seen, slot: usize, request: Option<&str>) -> Next {
     let Some(key) = seen.snapshot_key(slot) else {
         return Refusal::because(
             Class::NotFound,
@@ -53,7 +60,7 @@ pub fn begin(seen: &Seen, slot: usize) -> Next {
         );
     };
     if let Some(other) = &seen.tags.rollback {
-        if *other == key.as_str() {
+        if *other == key.as_str() && seen.tags.rollback_for.as_deref() == request {
             return Next::Done;
         }
         return Refusal::because(Class::Precondition, under_way(seen, other));
@@ -72,7 +79,7 @@ pub fn begin(seen: &Seen, slot: usize) -> Next {
     if let Some(refusal) = in_use(seen) {
         return refusal;
     }
-    Next::Do(Step::Commit(Edit::RollBack { key: key.to_string() }))
+    Next::Do(Step::Commit(Edit::RollBack { key: key.to_string(), request: request.map(str::to_owned) }))
 }
 
 /// What next, to finish a rollback that has begun.

@@ -30,6 +30,15 @@ pub struct VolumeSpec {
     pub max_recovery_rate: Option<u64>,
 }
 
+/// A volume is to hold again what a snapshot of it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RollbackSpec {
+    /// The snapshot's id.
+    pub snapshot: String,
+    /// Who asks: a request of this name is carried out once, however often it is repeated.
+    pub request: Option<String>,
+}
+
 /// A new snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotSpec {

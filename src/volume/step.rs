@@ -193,6 +193,8 @@ pub enum Edit {
     RollBack {
         /// The snapshot's key.
         key: String,
+        /// The name of the request for it.
+        request: Option<String>,
     },
     /// The volume holds what the snapshot holds.
     RolledBack,

@@ -3,7 +3,7 @@
 //! On a volume's top LV: its name as asked for; `creating` until its extents are zeroed and its array has run
 //! once; `pending` from before a table is swapped until the swap is pinned on disk (see [`super::bring_up`] for what
 //! a power cut in between means); `formatting` while a file system is made on it for the first time; `rollback` while it is
-//! made to hold what a snapshot holds. On an image: the snapshot it is, when it was cut, the event count of its
+//! made to hold what a snapshot holds, and by whose request; the last request that was carried out. On an image: the snapshot it is, when it was cut, the event count of its
 //! superblock once the split is pinned, the read-only volumes that show it, why its merge must be in full, and
 //! `merging` from the merge until the resync is known to be complete.
 //!
@@ -21,6 +21,8 @@ mod key {
     pub const PENDING: &str = "pending";
     pub const FORMATTING: &str = "formatting";
     pub const ROLLBACK: &str = "rollback";
+    pub const ROLLBACK_FOR: &str = "rollback-for";
+    pub const ROLLED_BACK_FOR: &str = "rolled-back-for";
     pub const SNAPSHOT: &str = "snapshot";
     pub const CUT: &str = "cut";
     pub const EVENTS: &str = "events";
@@ -61,6 +63,10 @@ pub struct VolumeTags {
     pub formatting: bool,
     /// It is being rolled back to the snapshot of this key, and may hold parts of both.
     pub rollback: Option<String>,
+    /// The request that it is rolled back for, when that has a name.
+    pub rollback_for: Option<String>,
+    /// The last such request that was carried out: it is not carried out again.
+    pub rolled_back_for: Option<String>,
 }
 
 impl VolumeTags {
@@ -73,6 +79,8 @@ impl VolumeTags {
             pending: has(lv, key::PENDING),
             formatting: has(lv, key::FORMATTING),
             rollback: value(lv, key::ROLLBACK),
+            rollback_for: value(lv, key::ROLLBACK_FOR),
+            rolled_back_for: value(lv, key::ROLLED_BACK_FOR),
         }
     }
 
@@ -84,7 +92,13 @@ impl VolumeTags {
         tags.extend(self.creating.then(|| mark(key::CREATING)));
         tags.extend(self.pending.then(|| mark(key::PENDING)));
         tags.extend(self.formatting.then(|| mark(key::FORMATTING)));
-        tags.extend(self.rollback.as_deref().map(|key| pair(key::ROLLBACK, key)));
+        for (key, value) in [
+            (key::ROLLBACK, &self.rollback),
+            (key::ROLLBACK_FOR, &self.rollback_for),
+            (key::ROLLED_BACK_FOR, &self.rolled_back_for),
+        ] {
+            tags.extend(value.as_deref().map(|value| pair(key, value)));
+        }
         tags
     }
 }

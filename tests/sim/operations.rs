@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use splitmirror::engine::pool;
+use splitmirror::volume::spec::RollbackSpec;
 
 use crate::crash::{Mode, Operation};
 use crate::machine::{LARGER, Machine, lv, options, snapshot_id, snapshot_spec, top, vg, volume_spec};
@@ -220,6 +221,10 @@ fn merge_of_two(which: &str) -> Operation {
     }
 }
 
+fn rollback_to(snapshot: &str) -> RollbackSpec {
+    RollbackSpec { snapshot: snapshot_id("a", snapshot), request: Some("the-first".to_owned()) }
+}
+
 /// To the last of these splits, while nobody uses the volume.
 fn roll_back(splits: &[&str]) -> Operation {
     let mut before = Machine::with_volume(3);
@@ -234,14 +239,14 @@ fn roll_back(splits: &[&str]) -> Operation {
     if splits.len() == 1 {
         Operation {
             before,
-            act: |process| process.engine()?.roll_back(&snapshot_id("a", "one"), |_| {}),
+            act: |process| process.engine()?.roll_back(&rollback_to("one"), |_| {}),
             done: |machine, _| machine.rolled_back("a", "one"),
             finish: false,
         }
     } else {
         Operation {
             before,
-            act: |process| process.engine()?.roll_back(&snapshot_id("a", "two"), |_| {}),
+            act: |process| process.engine()?.roll_back(&rollback_to("two"), |_| {}),
             done: |machine, _| machine.rolled_back("a", "two"),
             finish: false,
         }

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use splitmirror::host::DeviceMapper;
+use splitmirror::host::{Blocks as _, DeviceMapper};
 use splitmirror::host::sim::{Cut, Fault, Stop, run};
-use splitmirror::report::chain;
+use splitmirror::report::{Class, chain};
+use splitmirror::units::Bytes;
+use splitmirror::volume::spec::RollbackSpec;
 
 use crate::check::check;
 use crate::foreign;
@@ -109,4 +111,42 @@ fn an_image_that_somebody_has_open_is_not_split_off() {
     split("one")(&mut process).expect("split");
     let info = machine.host.dm_info("vg-a_rimage_1").expect("looked").expect("a device");
     assert!(info.read_only);
+}
+
+#[test]
+fn a_rollback_that_was_carried_out_is_not_repeated_for_the_same_request() {
+    let mut machine = Machine::with_volume(2);
+    machine.split("a", "one");
+    machine.rest();
+    let mut process = machine.process();
+    let engine = process.engine().expect("open");
+    let device = engine.open_device("a").expect("it is up").path;
+    let back = |request: &str| RollbackSpec {
+        snapshot: snapshot_id("a", "one"),
+        request: Some(request.to_owned()),
+    };
+    let (old, new) = (vec![1; 4096], vec![2; 4096]);
+    let first = || engine.host().read(&device, Bytes::ZERO, Bytes::kib(4)).expect("readable");
+    let split = first();
+    engine.host().write(&device, Bytes::ZERO, &old).expect("writable");
+    engine.begin_rollback(&back("monday")).expect("begun");
+    let other = engine.begin_rollback(&back("tuesday")).expect_err("another one is under way");
+    assert_eq!(other.class(), Class::Precondition);
+    let info = engine.volume("a").expect("listed").expect("there");
+    let told = info.rollback.expect("it is told");
+    assert_eq!((told.request.as_deref(), info.rolled_back_for), (Some("monday"), None));
+    assert!(told.total > Bytes::ZERO, "{told:?}");
+    while engine.advance().expect("advanced") {}
+    assert_eq!(first(), split, "it is as it was");
+
+    engine.host().write(&device, Bytes::ZERO, &new).expect("writable");
+    engine.begin_rollback(&back("monday")).expect("it was done");
+    while engine.advance().expect("advanced") {}
+    assert_eq!(first(), new, "what was written since is there");
+    let info = engine.volume("a").expect("listed").expect("there");
+    assert_eq!((info.rollback, info.rolled_back_for.as_deref()), (None, Some("monday")));
+
+    engine.begin_rollback(&back("tuesday")).expect("begun");
+    while engine.advance().expect("advanced") {}
+    assert_eq!(first(), split);
 }
