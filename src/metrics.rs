@@ -328,6 +328,8 @@ mod tests {
             sync_percent: 50.0,
             to_resync: Bytes::ZERO,
             snapshots: vec![snapshot],
+            rollback: None,
+            rolled_back_for: None,
             creating: false,
             problems: Vec::new(),
         };

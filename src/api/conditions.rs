@@ -16,6 +16,8 @@ pub enum Type {
     Resized,
     /// `False` with a class as reason: why it is not deleted though that was asked for.
     Deleted,
+    /// It is done. `False`: why it is not.
+    Complete,
 }
 
 impl Type {
@@ -27,6 +29,7 @@ impl Type {
             Self::Degraded => "Degraded",
             Self::Resized => "Resized",
             Self::Deleted => "Deleted",
+            Self::Complete => "Complete",
         }
     }
 }

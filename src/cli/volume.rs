@@ -216,6 +216,8 @@ mod tests {
             sync_percent: 42.25,
             to_resync: Bytes::mib(12),
             snapshots: vec![snapshot],
+            rollback: None,
+            rolled_back_for: None,
             creating: false,
             problems: Vec::new(),
         }

@@ -5,6 +5,7 @@ use kube::core::PartialObjectMeta;
 
 use crate::api::conditions::{self, Type};
 use crate::api::pool::PoolCapacity;
+use crate::api::rollback::{RollbackOrder, RollbackTold};
 use crate::api::snapshot::SnapshotPhase;
 use crate::api::{MirrorPool, MirrorSnapshot, MirrorVolume};
 use crate::csi::backend::{Error, Kind, Snapshot, Volume};
@@ -107,6 +108,10 @@ pub struct VolumeEntry {
     pub ready: bool,
     /// Somebody may be using it.
     pub staged: bool,
+    /// The rollback that its node is asked for.
+    pub ordered: Option<Box<RollbackOrder>>,
+    /// What its node says of a rollback.
+    pub rollback: Option<Box<RollbackTold>>,
     refusals: Vec<Refusal>,
 }
 
@@ -175,6 +180,8 @@ impl Entry for VolumeEntry {
             size: status.and_then(|status| status.size).map(|size| size.0),
             ready: conditions::is_true(conditions, Type::Ready),
             staged: status.is_some_and(|status| status.staged),
+            ordered: spec.rollback.clone().map(Box::new),
+            rollback: status.and_then(|status| status.rollback.clone()).map(Box::new),
             refusals: refusals(conditions),
         }
     }

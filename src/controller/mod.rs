@@ -5,6 +5,7 @@
 //!                       │  └──► cluster: create, patch ──►│
 //!                       └─────► wait ◄─ shelf ◄── watch ──┘◄─ status
 //!                               gone: objects of nodes that do not exist any more
+//! users ─► VolumeRollback ─► rollbacks ─► MirrorVolume
 //! ```
 //!
 //! Nothing is kept but the objects, so there may be several controllers, and each may be killed at any moment.
@@ -16,6 +17,7 @@ pub mod entry;
 mod gone;
 mod observer;
 pub mod placement;
+mod rollbacks;
 pub mod shelf;
 mod snapshots;
 mod volumes;
@@ -96,5 +98,6 @@ async fn begin(
     let (volumes, snapshots) = (cache.volumes.len(), cache.snapshots.len());
     tracing::info!(volumes, snapshots, "all objects are known");
     ready.store(true, Ordering::Relaxed);
-    gone::run(cache, cluster, recorder, stop).await;
+    let rollbacks = rollbacks::run(Arc::clone(&cache), cluster.clone(), stop.clone());
+    tokio::join!(gone::run(cache, cluster, recorder, stop), rollbacks);
 }

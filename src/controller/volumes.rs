@@ -155,6 +155,7 @@ fn common(
     claim: &Option<ObjectRef>,
 ) -> MirrorVolumeSpec {
     MirrorVolumeSpec {
+        rollback: None,
         node,
         pool,
         lv: None,

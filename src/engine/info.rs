@@ -8,10 +8,10 @@ use crate::lvm2::model::LogicalVolume;
 use crate::raid::{Action, Health};
 use crate::units::{Bytes, Sectors};
 use crate::volume::info::{NameInfo, RollbackInfo, SlotInfo, SlotState, SnapshotInfo, ViewInfo, VolumeInfo};
+use crate::volume::key;
+use crate::volume::rollback::{self, Progress};
 use crate::volume::seen::Seen;
 use crate::volume::tags::{ImageTags, VolumeTags};
-use crate::volume::rollback::{self, Progress};
-use crate::volume::key;
 
 impl<H: Host> Engine<H> {
     /// All volumes, in the order of their names.

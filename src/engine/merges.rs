@@ -43,8 +43,7 @@ impl<H: Host> Engine<H> {
             let advanced = self.session(|session| {
                 let rests =
                     session.take_up(&volume, self)? == Taken::Rests && !session.is_strange(&volume)?;
-                let rolled =
-                    !session.is_rolling_back(&volume) || session.take_turn(&volume, &mut |_| {})?;
+                let rolled = !session.is_rolling_back(&volume) || session.take_turn(&volume, &mut |_| {})?;
                 Ok(rests && rolled)
             });
             match advanced {

@@ -93,11 +93,7 @@ impl<H: Host> Session<'_, H> {
     }
 
     /// Copies a turn's worth of a rollback that has begun; `true` when it is done.
-    pub(super) fn take_turn(
-        &mut self,
-        volume: &LvName,
-        progress: &mut impl FnMut(Progress),
-    ) -> Result<bool> {
+    pub(super) fn take_turn(&mut self, volume: &LvName, progress: &mut impl FnMut(Progress)) -> Result<bool> {
         if matches!(self.bring_up(volume)?, Rest::Waiting(_)) {
             return Ok(false);
         }

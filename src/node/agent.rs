@@ -309,6 +309,7 @@ impl<H: Host + Clone + 'static, M: Mounts> Agent<H, M> {
             | Work::Activate(_)
             | Work::DeleteVolume(_)
             | Work::Split(_)
+            | Work::RollBack(_)
             | Work::Merge { .. } => match self.shared.pools.get(pool) {
                 None => (Err(not_open(pool)), None),
                 Some(open) => {

@@ -182,5 +182,6 @@ pub fn update(seen: &mut Option<PoolSeen>, glance: Glance) {
 /// Whether something is being copied.
 #[must_use]
 pub fn is_moving(volume: &VolumeInfo) -> bool {
-    volume.slots.iter().any(|slot| matches!(slot.state, SlotState::Merging | SlotState::Rebuilding))
+    volume.rollback.is_some()
+        || volume.slots.iter().any(|slot| matches!(slot.state, SlotState::Merging | SlotState::Rebuilding))
 }

@@ -28,6 +28,7 @@ pub async fn run<H: Host + 'static, M: Mounts>(pool: &Pool<H, M>, work: Work) ->
         Work::Activate(lv) => pool.change(move |engine| engine.activate(&lv)).await,
         Work::DeleteVolume(lv) => pool.delete_volume(lv.as_str()).await,
         Work::Split(spec) => pool.change(move |engine| engine.create_snapshot(&spec)).await.map(drop),
+        Work::RollBack(wanted) => pool.begin_rollback(wanted).await,
         Work::Merge { id, .. } => pool.change(move |engine| engine.delete_snapshot(&id)).await,
     }
 }
@@ -50,6 +51,7 @@ pub fn name(work: &Work) -> &'static str {
         Work::Activate(_) => "activate volume",
         Work::DeleteVolume(_) => "delete volume",
         Work::Split(_) => "split",
+        Work::RollBack(_) => "roll back",
         Work::Merge { .. } => "merge",
     }
 }

@@ -68,6 +68,8 @@ fn observation() -> Observation {
         sync_percent: 100.0,
         to_resync: Bytes::ZERO,
         snapshots: vec![snapshot],
+        rollback: None,
+        rolled_back_for: None,
         creating: false,
         problems: Vec::new(),
     };

@@ -12,6 +12,7 @@
 //! | [`outages`] | watches end, answers are lost, the API server is away |
 //! | [`lost_nodes`] | nodes that do not exist any more |
 //! | [`lists`] | pages, capacity |
+//! | [`rollbacks`] | claims are put back to snapshots |
 
 // The node agents' tests use other parts of it.
 #[allow(dead_code)]
@@ -25,5 +26,6 @@ mod lists;
 mod lost_nodes;
 mod nodes;
 mod outages;
+mod rollbacks;
 mod snapshots;
 mod volumes;

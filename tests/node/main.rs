@@ -6,6 +6,7 @@
 //! | [`server`] | that the API server in memory is what the others take it for |
 //! | [`life`] | volumes, snapshots and views from the wish to the end; what is told meanwhile |
 //! | [`refusals`] | wishes that cannot be met, and objects that do not fit the disks |
+//! | [`rollbacks`] | volumes are put back to snapshots |
 //! | [`import`] | objects that are gone come back |
 //! | [`outages`] | the API server fails, the agent dies, the machine loses power |
 //! | [`pools`] | groups made, extended, adopted, refused; two agents of one name |
@@ -24,4 +25,5 @@ mod life;
 mod outages;
 mod pools;
 mod refusals;
+mod rollbacks;
 mod server;

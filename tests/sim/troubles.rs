@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use splitmirror::host::{Blocks as _, DeviceMapper};
 use splitmirror::host::sim::{Cut, Fault, Stop, run};
+use splitmirror::host::{Blocks as _, DeviceMapper};
 use splitmirror::report::{Class, chain};
 use splitmirror::units::Bytes;
 use splitmirror::volume::spec::RollbackSpec;
@@ -121,10 +121,8 @@ fn a_rollback_that_was_carried_out_is_not_repeated_for_the_same_request() {
     let mut process = machine.process();
     let engine = process.engine().expect("open");
     let device = engine.open_device("a").expect("it is up").path;
-    let back = |request: &str| RollbackSpec {
-        snapshot: snapshot_id("a", "one"),
-        request: Some(request.to_owned()),
-    };
+    let back =
+        |request: &str| RollbackSpec { snapshot: snapshot_id("a", "one"), request: Some(request.to_owned()) };
     let (old, new) = (vec![1; 4096], vec![2; 4096]);
     let first = || engine.host().read(&device, Bytes::ZERO, Bytes::kib(4)).expect("readable");
     let split = first();

@@ -415,6 +415,7 @@ impl Agenda {
             | Work::Activate(_)
             | Work::DeleteVolume(_)
             | Work::Split(_)
+            | Work::RollBack(_)
             | Work::Merge { .. } => {}
         }
         let entry = self.entries.entry(key).or_default();

@@ -150,6 +150,7 @@ fn shown_by(view: &ViewInfo, vg: &VgName, seen: &PoolSeen, facts: &Facts<'_>) ->
 
 fn volume_spec(volume: &VolumeInfo, vg: &VgName, node: &str) -> MirrorVolumeSpec {
     MirrorVolumeSpec {
+        rollback: None,
         node: node.to_owned(),
         pool: vg.clone(),
         lv: Some(volume.id.clone()),
@@ -168,6 +169,7 @@ fn volume_spec(volume: &VolumeInfo, vg: &VgName, node: &str) -> MirrorVolumeSpec
 
 fn view_spec(view: &ViewInfo, snapshot: String, vg: &VgName, node: &str) -> MirrorVolumeSpec {
     MirrorVolumeSpec {
+        rollback: None,
         node: node.to_owned(),
         pool: vg.clone(),
         lv: None,

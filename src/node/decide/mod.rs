@@ -14,6 +14,7 @@
 
 pub mod import;
 pub mod pool;
+mod rollback;
 pub mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -33,7 +34,7 @@ use crate::node::wish::PoolWish;
 use crate::report::Class;
 use crate::units::Bytes;
 use crate::volume::key;
-use crate::volume::spec::{SnapshotSpec, VolumeSpec};
+use crate::volume::spec::{RollbackSpec, SnapshotSpec, VolumeSpec};
 
 /// Why something is not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +108,8 @@ pub enum Work {
     DeleteVolume(LvName),
     /// Split an image off, or go on doing it.
     Split(SnapshotSpec),
+    /// Begin to put a volume back to a snapshot of it.
+    RollBack(RollbackSpec),
     /// Merge a snapshot's image back.
     Merge {
         /// The volume.
@@ -123,7 +126,9 @@ impl Work {
         match self {
             Self::OpenPool(_) | Self::ClosePool(_) => None,
             Self::CreateVolume(spec) => Some(key::of(&spec.name)),
-            Self::CreateView { snapshot, .. } => key::parse_snapshot_id(snapshot).map(|(lv, _)| lv),
+            Self::CreateView { snapshot, .. } | Self::RollBack(RollbackSpec { snapshot, .. }) => {
+                key::parse_snapshot_id(snapshot).map(|(lv, _)| lv)
+            }
             Self::Expand { lv, .. }
             | Self::Activate(lv)
             | Self::DeleteVolume(lv)

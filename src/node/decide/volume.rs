@@ -6,7 +6,7 @@ use crate::api::conditions::{self, Judgement, Type};
 use crate::api::volume::{Slot, SlotState, VolumePhase};
 use crate::api::{MirrorVolume, MirrorVolumeStatus, Percent, names};
 use crate::ids::LvName;
-use crate::node::decide::{Facts, Refused, Verdict, Work, count, judge, refuse, view};
+use crate::node::decide::{Facts, Refused, Verdict, Work, count, judge, refuse, rollback, view};
 use crate::node::look::PoolSeen;
 use crate::report::Class;
 use crate::volume::info::{self, VolumeInfo};
@@ -210,6 +210,9 @@ fn present(
         None
     };
     let mut status = status(object, volume, seen, facts);
+    let (told, roll_back) = rollback::decide(object, volume, seen, refused.filter(|_| work.is_none()), facts);
+    status.rollback = told;
+    let work = work.or(roll_back.filter(|_| fits));
     let generation = object.metadata.generation;
     let conditions = &mut status.conditions;
     match misfit.as_ref().or(refused.filter(|_| volume.device.is_none())) {
@@ -221,6 +224,11 @@ fn present(
             let inactive = Judgement::no(Type::Ready, "Inactive", "it is being activated");
             judge(conditions, inactive, generation, facts);
             status.phase = VolumePhase::Pending;
+        }
+        None if volume.rollback.is_some() => {
+            let rolling = Judgement::no(Type::Ready, "RollingBack", "it is being rolled back");
+            judge(conditions, rolling, generation, facts);
+            status.phase = VolumePhase::RollingBack;
         }
         None => judge(conditions, Judgement::yes(Type::Ready, "Active", ""), generation, facts),
     }
@@ -256,6 +264,7 @@ fn status(
         sync: Some(Percent::new(percent(volume))),
         staged: seen.staged.contains(&volume.id),
         problems: volume.problems.clone(),
+        rollback: None,
         slots,
     };
     let lost =
