@@ -39,12 +39,13 @@ const fn scenario(name: &'static str, run: fn(&Namespace) -> Outcome) -> Scenari
 }
 
 /// All of them. Those that throw away much come last.
-pub const SCENARIOS: [Scenario; 18] = [
+pub const SCENARIOS: [Scenario; 19] = [
     scenario("the_chart_is_taken_by_the_api_server", everyday::the_chart_is_taken_by_the_api_server),
     scenario(
         "a_claim_is_snapshotted_viewed_merged_and_grown",
         everyday::a_claim_is_snapshotted_viewed_merged_and_grown,
     ),
+    scenario("a_claim_is_put_back_to_its_snapshot", everyday::a_claim_is_put_back_to_its_snapshot),
     scenario("kubectl_tells_what_becomes_of_a_claim", everyday::kubectl_tells_what_becomes_of_a_claim),
     scenario(
         "capacity_follows_what_is_left_on_each_node",
