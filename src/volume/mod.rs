@@ -5,11 +5,13 @@
 //! only repeats the step.
 
 pub mod bring_up;
+pub mod changes;
 pub mod create;
 pub mod edits;
 pub mod info;
 pub mod key;
 pub mod merge;
+pub(crate) mod ranges;
 pub mod region;
 pub mod rollback;
 pub mod seen;

@@ -11,7 +11,8 @@ use splitmirror::lvm2::check::{Severity, check as check_metadata};
 use splitmirror::lvm2::model::LogicalVolume;
 use splitmirror::raid::RaidStatus;
 use splitmirror::report::chain;
-use splitmirror::units::{Extents, Sectors};
+use splitmirror::units::{Bytes, Extents, Sectors};
+use splitmirror::volume::changes::BLOCK;
 use splitmirror::volume::info::{SlotState, SnapshotInfo, VolumeInfo};
 
 use crate::machine::{Machine, Process, pieces, snapshot_id, top, vg};
@@ -51,6 +52,7 @@ impl<'a> Checker<'a> {
         for name in names {
             self.legs(&name).map_err(|wrong| format!("volume {name}: {wrong}"))?;
             self.snapshots(&name)?;
+            self.changes(&name, process)?;
         }
         self.extents()
     }
@@ -233,6 +235,50 @@ impl<'a> Checker<'a> {
             known.cut = first..=last;
             if known.golden.is_none() {
                 known.golden = Some(self.host.fork());
+            }
+        }
+        Ok(())
+    }
+
+    /// Every snapshot of a volume, in slices of a block.
+    fn blocks(&self, name: &str) -> Vec<(String, Vec<Vec<u8>>)> {
+        let subs = self.sub_lvs(name);
+        let block = usize::try_from(BLOCK.0).expect("small");
+        let read = |snapshot: &String| {
+            let tag = format!("splitmirror.io/snapshot={snapshot}");
+            let (image, _) = subs.iter().find(|(image, _)| image.tags.contains(&tag)).expect("checked");
+            let pieces = pieces(&self.group, image);
+            let bytes: Vec<u8> =
+                pieces.iter().flat_map(|(disk, at, len)| self.host.peek(disk, *at, *len)).collect();
+            (snapshot_id(name, snapshot), bytes.chunks(block).map(<[u8]>::to_vec).collect())
+        };
+        self.machine.volumes[name].snapshots.keys().map(read).collect()
+    }
+
+    /// The engine tells exactly the blocks that differ between any two snapshots, or that hold anything.
+    fn changes(&self, name: &str, process: &mut Process) -> Check {
+        let engine = process.engine().map_err(|error| chain(&error))?;
+        let told = |id: &str, base: Option<&str>| -> Result<BTreeSet<u64>, String> {
+            let (mut told, mut from) = (BTreeSet::new(), Some(Bytes::ZERO));
+            while let Some(at) = from {
+                let part = engine.blocks(id, base, at).map_err(|error| chain(&error))?;
+                let starts =
+                    part.ranges.iter().flat_map(|range| range.start.0 / BLOCK.0..range.end.0 / BLOCK.0);
+                told.extend(starts);
+                from = part.next;
+            }
+            Ok(told)
+        };
+        let zeroes = vec![0; usize::try_from(BLOCK.0).expect("small")];
+        let snapshots = self.blocks(name);
+        for (id, blocks) in &snapshots {
+            let holding =
+                (0..).zip(blocks).filter(|(_, block)| **block != zeroes).map(|(at, _)| at).collect();
+            same(&format!("blocks of {id}"), &told(id, None)?, &holding)?;
+            for (base, others) in &snapshots {
+                let pairs = (0..).zip(blocks.iter().zip(others));
+                let differ = pairs.filter(|(_, (one, other))| one != other).map(|(at, _)| at).collect();
+                same(&format!("blocks of {id} since {base}"), &told(id, Some(base))?, &differ)?;
             }
         }
         Ok(())
