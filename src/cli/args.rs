@@ -279,6 +279,24 @@ pub enum SnapshotCommand {
     List(ListArgs),
     /// Show one snapshot
     Show(ShowArgs),
+    /// Tell which blocks of a snapshot hold anything, or differ from those of another one
+    Blocks(BlocksArgs),
+}
+
+/// Of `snapshot blocks`.
+#[derive(Debug, Args)]
+pub struct BlocksArgs {
+    /// The id, as `list` shows it, or the name it was asked for by
+    pub id: String,
+    /// Only what differs from this snapshot of the same volume
+    #[arg(long, value_name = "SNAPSHOT")]
+    pub since: Option<String>,
+    /// Which pool
+    #[command(flatten)]
+    pub pool: PoolChoice,
+    /// How to print
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// Of `list`.

@@ -1,8 +1,11 @@
 //! `splitmirror snapshot`.
 
 use std::io::Write;
+use std::ops::Range;
 
-use crate::cli::args::{Format, HostArgs, SnapshotCommand};
+use serde::Serialize;
+
+use crate::cli::args::{BlocksArgs, Format, HostArgs, SnapshotCommand};
 use crate::cli::error::{Error, Result};
 use crate::cli::open;
 use crate::cli::output::{Table, details, json, or_dash, utc};
@@ -32,7 +35,35 @@ pub(super) fn run(command: SnapshotCommand, args: &HostArgs, out: &mut dyn Write
                 Ok(Turn { text, busy: !snapshot.ready })
             })
         }
+        SnapshotCommand::Blocks(blocks) => tell_blocks(&blocks, args, out),
     }
+}
+
+/// Blocks in a row.
+#[derive(Serialize)]
+struct Run {
+    offset: u64,
+    length: u64,
+}
+
+fn tell_blocks(args: &BlocksArgs, host: &HostArgs, out: &mut dyn Write) -> Result<()> {
+    let engine = open(host, &args.pool)?;
+    let snapshots = engine.snapshots()?;
+    let base = args.since.as_ref().map(|since| find(snapshots.clone(), since)).transpose()?;
+    let snapshot = find(snapshots, &args.id)?;
+    let (mut runs, mut next) = (Vec::new(), Some(Bytes::ZERO));
+    while let Some(from) = next {
+        let part = engine.blocks(&snapshot.id, base.as_ref().map(|base| base.id.as_str()), from)?;
+        let run = |range: Range<Bytes>| Run { offset: range.start.0, length: (range.end - range.start).0 };
+        runs.extend(part.ranges.into_iter().map(run));
+        next = part.next;
+    }
+    if args.output.output == Format::Json {
+        return json(out, &runs);
+    }
+    let mut table = Table::new(&["OFFSET", "LENGTH"]);
+    runs.iter().for_each(|run| table.row(vec![run.offset.to_string(), run.length.to_string()]));
+    table.print(out, "no blocks")
 }
 
 pub(super) fn find(snapshots: Vec<SnapshotInfo>, id: &str) -> Result<SnapshotInfo> {

@@ -11,6 +11,7 @@ use crate::host::DevNo;
 use crate::ids::VgName;
 use crate::report::{self, Class};
 use crate::units::Bytes;
+use crate::volume::changes::Blocks;
 use crate::volume::spec::VolumeSpec;
 
 /// Why a call failed: what the caller can do about it, and what a person should read.
@@ -293,6 +294,18 @@ pub trait Backend: Send + Sync + 'static {
 
     /// What fits of such a volume. Nothing where there is no such pool or node.
     fn capacity(&self, wish: &CapacityWish) -> impl Future<Output = Result<Capacity>> + Send;
+}
+
+/// Who can tell the blocks of snapshots.
+pub trait ChangedBlocks: Send + Sync + 'static {
+    /// The blocks of a snapshot, from a place on, that differ from those of `base`, or without one: that hold anything. A part
+    /// of them at a time. Snapshots of two volumes are `Invalid`, a place beyond the end is `OutOfRange`.
+    fn blocks(
+        &self,
+        snapshot: &str,
+        base: Option<&str>,
+        from: Bytes,
+    ) -> impl Future<Output = Result<Blocks>> + Send;
 }
 
 /// Who makes the devices: a node's side.

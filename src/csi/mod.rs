@@ -3,9 +3,10 @@
 //! ```text
 //! socket ─ server ─┬─ identity
 //!                  ├─ controller (volumes, snapshots) ─┐
+//!                  ├─ snapshot_metadata (blocks) ──────┤
 //!                  └─ node (stage, publish, stats) ────┴─ calls: span, metric, one call per volume
 //!                                                              │
-//!                                       backend: Backend, Devices; node::mounts: Mounts
+//!                                       backend: Backend, ChangedBlocks, Devices; node::mounts: Mounts
 //! ```
 //!
 //! Invariants:
@@ -28,6 +29,7 @@ pub mod page;
 pub mod params;
 pub mod proto;
 pub mod server;
+pub mod snapshot_metadata;
 pub mod status;
 pub mod topology;
 

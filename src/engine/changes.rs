@@ -7,7 +7,7 @@ use crate::host::Host;
 use crate::lvm2::model::LogicalVolume;
 use crate::report::Class;
 use crate::units::Bytes;
-use crate::volume::changes::{BLOCK, candidates, differing, everything, holding};
+use crate::volume::changes::{BLOCK, Blocks, candidates, differing, everything, holding};
 use crate::volume::key;
 use crate::volume::ranges::{after, first, push};
 
@@ -15,17 +15,6 @@ use crate::volume::ranges::{after, first, push};
 const TURN: Bytes = Bytes::mib(64);
 /// Read at once.
 const PIECE: Bytes = Bytes::mib(1);
-
-/// Blocks of a part of a snapshot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Blocks {
-    /// The snapshot's size.
-    pub size: Bytes,
-    /// In order, none touching another.
-    pub ranges: Vec<Range<Bytes>>,
-    /// Where the next part begins; `None`: this was the last one.
-    pub next: Option<Bytes>,
-}
 
 impl<H: Host> Engine<H> {
     /// The blocks of a snapshot, from a place on, that differ from those of another snapshot of the same volume, or without

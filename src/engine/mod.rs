@@ -7,7 +7,7 @@
 //!
 //! The lock is let go while something is waited for: a resync, or extents being zeroed.
 
-pub mod changes;
+mod changes;
 mod create;
 mod drive;
 mod error;

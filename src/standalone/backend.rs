@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use crate::csi::backend::{
-    Backend, Capacity, CapacityWish, Deadline, Devices, Error, Kind, KnownVolume, OpenVolume, Result,
-    Snapshot, SnapshotWish, ViewWish, Volume, VolumeWish,
+    Backend, Capacity, CapacityWish, ChangedBlocks, Deadline, Devices, Error, Kind, KnownVolume, OpenVolume,
+    Result, Snapshot, SnapshotWish, ViewWish, Volume, VolumeWish,
 };
 use crate::csi::node::mounts::Mounts;
 use crate::host::Host;
 use crate::ids::VgName;
 use crate::pool::{self, Found, Pool};
 use crate::units::Bytes;
+use crate::volume::changes::Blocks;
 use crate::volume::info::{SnapshotInfo, ViewInfo, VolumeInfo};
 use crate::volume::spec::SnapshotSpec;
 
@@ -136,6 +137,13 @@ impl<H: Host + 'static, M: Mounts> Backend for OnePool<H, M> {
         let images = wish.images;
         let capacity = self.pool.run(move |engine| engine.capacity(images)).await?;
         Ok(Capacity { available: capacity.available, largest: capacity.largest })
+    }
+}
+
+impl<H: Host + 'static, M: Mounts> ChangedBlocks for OnePool<H, M> {
+    async fn blocks(&self, snapshot: &str, base: Option<&str>, from: Bytes) -> Result<Blocks> {
+        let (snapshot, base) = (snapshot.to_owned(), base.map(str::to_owned));
+        self.pool.run(move |engine| engine.blocks(&snapshot, base.as_deref(), from)).await
     }
 }
 

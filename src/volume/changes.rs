@@ -20,6 +20,17 @@ use crate::volume::seen::Seen;
 /// Blocks are compared in this size: what file systems write.
 pub const BLOCK: Bytes = Bytes::kib(4);
 
+/// Blocks of a part of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blocks {
+    /// The snapshot's size.
+    pub size: Bytes,
+    /// In order, none touching another.
+    pub ranges: Vec<Range<Bytes>>,
+    /// Where the next part begins; `None`: this was the last one.
+    pub next: Option<Bytes>,
+}
+
 /// Where the images of two split slots can differ; the rmetas have been read.
 #[must_use]
 pub fn candidates(seen: &Seen, one: usize, other: usize) -> Vec<Range<Bytes>> {

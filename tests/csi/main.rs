@@ -6,4 +6,5 @@ mod fake;
 mod harness;
 mod node;
 mod node_refusals;
+mod snapshot_metadata;
 mod snapshots;

@@ -335,6 +335,46 @@ pub fn rolled_back(_: &str) -> Outcome {
     standalone.stop()
 }
 
+/// What an incremental backup reads: only what it needs to make the newer snapshot of the older one.
+pub fn changed_blocks(_: &str) -> Outcome {
+    const LEN: usize = 1 << 20;
+    create_pool()?;
+    let standalone = Standalone::start()?;
+    let mut driver = Driver::connect()?;
+    let writer = raw(Mode::SingleNodeWriter);
+    let volume = driver.create(request("pvc-1", 64, &writer)).map_err(said)?;
+    let at = driver.open(&volume, &writer).map_err(said)?;
+    write_at(&at, 8 << 20, &vec![1; LEN])?;
+    write_at(&at, 16 << 20, &vec![1; LEN])?;
+    let monday = driver.snapshot("monday", &volume.volume_id).map_err(said)?.snapshot_id;
+    // Of one the half, another one with what it held, a third one that was empty.
+    write_at(&at, (8 << 20) + 4096, &vec![2; LEN / 2])?;
+    write_at(&at, 16 << 20, &vec![1; LEN])?;
+    write_at(&at, 40 << 20, &vec![3; LEN])?;
+    let tuesday = driver.snapshot("tuesday", &volume.volume_id).map_err(said)?.snapshot_id;
+    write_at(&at, 50 << 20, &vec![4; LEN])?;
+    driver.close(&volume.volume_id).map_err(said)?;
+    let len = LEN as i64;
+    let expected = [((8 << 20) + 4096, len / 2), (40 << 20, len)];
+    let told = driver.changed(&monday, &tuesday, 0).map_err(said)?;
+    that(&format!("what differs, and no more: {told:?}"), told == expected)?;
+    let rest = driver.changed(&monday, &tuesday, 9 << 20).map_err(said)?;
+    that(&format!("it goes on anywhere: {rest:?}"), rest == expected[1..])?;
+    let beyond = driver.changed(&monday, &tuesday, 65 << 20);
+    refused("beyond the end", beyond, Code::OutOfRange)?;
+    let runs: Vec<serde_json::Value> = json(&["snapshot", "blocks", "tuesday", "--since", "monday"])?;
+    let runs: Vec<_> = runs.iter().map(|run| (run["offset"].as_i64(), run["length"].as_i64())).collect();
+    that(&format!("{runs:?}"), runs == expected.map(|(offset, length)| (Some(offset), Some(length))))?;
+    let held: Vec<serde_json::Value> = json(&["snapshot", "blocks", "monday"])?;
+    let held: Vec<_> = held.iter().filter_map(|run| run["offset"].as_i64()).collect();
+    that(&format!("what is there at all: {held:?}"), held == [8 << 20, 16 << 20])?;
+    for snapshot in [monday, tuesday] {
+        patiently(|| driver.delete_snapshot(&snapshot))?;
+    }
+    driver.delete(&volume.volume_id).map_err(said)?;
+    standalone.stop()
+}
+
 fn http(path: &str) -> Result<String, String> {
     let answer = || -> std::io::Result<String> {
         let mut stream = std::net::TcpStream::connect("127.0.0.1:9809")?;

@@ -148,7 +148,7 @@ fn range(range: Option<&CapacityRange>) -> Result<(Option<Bytes>, Option<Bytes>)
 }
 
 /// As the protocol counts bytes. No disk is that large: the kernel's own limit is 2^63 bytes.
-pub(super) fn signed(bytes: Bytes) -> i64 {
+pub(in crate::csi) fn signed(bytes: Bytes) -> i64 {
     i64::try_from(bytes.0).unwrap_or(i64::MAX)
 }
 

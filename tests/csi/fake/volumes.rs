@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 
 use splitmirror::csi::backend::{
-    Backend, Capacity, CapacityWish, Deadline, Devices, Error, Kind, KnownVolume, OpenVolume, Result,
-    Snapshot, SnapshotWish, ViewWish, Volume, VolumeWish,
+    Backend, Capacity, CapacityWish, ChangedBlocks, Deadline, Devices, Error, Kind, KnownVolume, OpenVolume,
+    Result, Snapshot, SnapshotWish, ViewWish, Volume, VolumeWish,
 };
 use splitmirror::host::DevNo;
 use splitmirror::report::Class;
 use splitmirror::units::{Bytes, Sectors};
+use splitmirror::volume::changes::Blocks;
 
 use crate::harness::NODE;
 
@@ -93,6 +94,37 @@ fn images(volume: &Volume) -> Option<usize> {
 
 fn exists(what: &str) -> Error {
     Error::new(Class::Exists, format!("{what} exists and is another one"))
+}
+
+/// Every second one of the first so many blocks of each part of a snapshot differs, or holds something.
+pub const CHANGED: u64 = 5;
+/// The length of a part.
+pub const PART: Bytes = Bytes::mib(16);
+
+impl ChangedBlocks for Volumes {
+    async fn blocks(&self, snapshot: &str, base: Option<&str>, from: Bytes) -> Result<Blocks> {
+        let state = self.state();
+        let find = |id: &str| {
+            let found = state.snapshots.get(id).ok_or_else(|| Error::not_found(format!("no snapshot {id}")));
+            found.map(|(_, snapshot)| snapshot)
+        };
+        let (target, base) = (find(snapshot)?, base.map(find).transpose()?);
+        if base.is_some_and(|base| base.volume != target.volume) {
+            return Err(Error::invalid("not of one volume"));
+        }
+        if from > target.size {
+            return Err(Error::new(Class::OutOfRange, "beyond the end"));
+        }
+        let start = Bytes(from.0 / PART.0 * PART.0);
+        let block = Bytes::kib(4);
+        let ranges = (0..CHANGED).map(|n| start + block * (2 * n)..start + block * (2 * n + 1));
+        let end = start + PART;
+        Ok(Blocks {
+            size: target.size,
+            ranges: ranges.filter(|range| range.end > from).collect(),
+            next: (end < target.size).then_some(end),
+        })
+    }
 }
 
 impl Backend for Volumes {
