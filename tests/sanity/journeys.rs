@@ -354,7 +354,7 @@ pub fn changed_blocks(_: &str) -> Outcome {
     let tuesday = driver.snapshot("tuesday", &volume.volume_id).map_err(said)?.snapshot_id;
     write_at(&at, 50 << 20, &vec![4; LEN])?;
     driver.close(&volume.volume_id).map_err(said)?;
-    let len = LEN as i64;
+    let len = i64::try_from(LEN).map_err(|error| error.to_string())?;
     let expected = [((8 << 20) + 4096, len / 2), (40 << 20, len)];
     let told = driver.changed(&monday, &tuesday, 0).map_err(said)?;
     that(&format!("what differs, and no more: {told:?}"), told == expected)?;
