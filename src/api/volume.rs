@@ -134,7 +134,7 @@ pub struct MirrorVolumeSpec {
     pub claim: Option<Reference>,
     /// It is to be put back to a snapshot of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rollback: Option<RollbackOrder>,
+    pub rollback: Option<Box<RollbackOrder>>,
     /// It is to be deleted with all its data. Deleting this object alone deletes nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub delete: bool,
@@ -183,7 +183,7 @@ pub struct MirrorVolumeStatus {
     pub staged: bool,
     /// The rollback that was asked for last, or is under way: meanwhile the volume cannot be used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rollback: Option<RollbackTold>,
+    pub rollback: Option<Box<RollbackTold>>,
     /// Its image slots.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["index".to_owned()]))]

@@ -180,8 +180,8 @@ impl Entry for VolumeEntry {
             size: status.and_then(|status| status.size).map(|size| size.0),
             ready: conditions::is_true(conditions, Type::Ready),
             staged: status.is_some_and(|status| status.staged),
-            ordered: spec.rollback.clone().map(Box::new),
-            rollback: status.and_then(|status| status.rollback.clone()).map(Box::new),
+            ordered: spec.rollback.clone(),
+            rollback: status.and_then(|status| status.rollback.clone()),
             refusals: refusals(conditions),
         }
     }

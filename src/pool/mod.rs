@@ -26,7 +26,7 @@ use crate::volume::spec::RollbackSpec;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Found {
     /// A mirrored volume.
-    Mirror(VolumeInfo),
+    Mirror(Box<VolumeInfo>),
     /// A read-only volume that shows a snapshot's image.
     View(ViewInfo),
 }
@@ -132,7 +132,7 @@ impl<H: Host + 'static, M: Mounts> Pool<H, M> {
         let id = id.to_owned();
         self.run(move |engine| {
             if let Some(volume) = engine.volume(&id)? {
-                return Ok(Some(Found::Mirror(volume)));
+                return Ok(Some(Found::Mirror(Box::new(volume))));
             }
             Ok(engine.views()?.into_iter().find(|view| view.id == id).map(Found::View))
         })

@@ -87,7 +87,7 @@ impl<H: Host + 'static, M: Mounts> Backend for OnePool<H, M> {
 
     async fn get_volume(&self, id: &str) -> Result<Option<Volume>> {
         Ok(self.pool.find(id).await?.map(|found| match found {
-            Found::Mirror(volume) => self.mirror(volume),
+            Found::Mirror(volume) => self.mirror(*volume),
             Found::View(view) => self.view(view),
         }))
     }

@@ -39,7 +39,7 @@ pub(super) fn judge(facts: &Facts<'_>) -> Next {
     let rollback = facts.rollback;
     let request = rollback.uid().unwrap_or_default();
     if let Some(volume) = facts.volume {
-        let told = volume.status.as_ref().and_then(|status| status.rollback.as_ref());
+        let told = volume.status.as_ref().and_then(|status| status.rollback.as_deref());
         if let Some(told) = told.filter(|told| told.request == request) {
             return Next::Tell(status(facts, told.phase, &told.message, Some(told)));
         }

@@ -121,7 +121,7 @@ impl Rollbacks {
             Some(name) => self.cluster.get(&self.cluster.volumes, name, until).await?,
             None => None,
         };
-        let order = volume.as_ref().and_then(|volume| volume.spec.rollback.as_ref());
+        let order = volume.as_ref().and_then(|volume| volume.spec.rollback.as_deref());
         let other = match order.filter(|order| Some(&order.request) != rollback.metadata.uid.as_ref()) {
             Some(order) => self.find(order, until).await?.filter(|other| !is_over(other)),
             None => None,

@@ -67,5 +67,5 @@ pub(super) fn decide(
 
 /// What was told of this very order.
 fn told_of<'a>(status: &'a MirrorVolumeStatus, order: &RollbackOrder) -> Option<&'a RollbackTold> {
-    status.rollback.as_ref().filter(|told| told.request == order.request)
+    status.rollback.as_deref().filter(|told| told.request == order.request)
 }

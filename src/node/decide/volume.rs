@@ -211,7 +211,7 @@ fn present(
     };
     let mut status = status(object, volume, seen, facts);
     let (told, roll_back) = rollback::decide(object, volume, seen, refused.filter(|_| work.is_none()), facts);
-    status.rollback = told;
+    status.rollback = told.map(Box::new);
     let work = work.or(roll_back.filter(|_| fits));
     let generation = object.metadata.generation;
     let conditions = &mut status.conditions;

@@ -138,7 +138,7 @@ pub fn a_claim_is_put_back_to_its_snapshot(bed: &Namespace) -> Outcome {
     let seen = bed.kubectl().wait(bed.object("volumerollback", "back"), "Done", done)?;
     let copied: Result<Size, SizeError> = text(&seen["status"]["copied"])?.parse();
     let copied = copied.map_err(|error| error.to_string())?.0.0;
-    that("what has changed is copied", (4 << 20..32 << 20).contains(&copied), &copied.to_string())?;
+    that("what has changed is copied", (4 << 20..32 << 20).contains(&copied), copied.to_string())?;
     event(bed, "data", "RollbackCompleted", "")?;
 
     user(bed, "app", "data", false)?;
