@@ -15,6 +15,7 @@ mod expand;
 mod extents;
 mod format;
 pub mod group;
+mod group_snapshots;
 mod info;
 mod merges;
 pub mod observe;

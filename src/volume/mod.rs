@@ -7,6 +7,7 @@
 pub mod bring_up;
 pub mod create;
 pub mod edits;
+pub mod group;
 pub mod info;
 pub mod key;
 pub mod merge;
