@@ -194,6 +194,7 @@ mod tests {
             size: Bytes::gib(1),
             ready: true,
             changed: Bytes::mib(6),
+            group: None,
             full_merge: None,
             views: Vec::new(),
             device: Some("/dev/dm-7".to_owned()),

@@ -250,6 +250,7 @@ impl SnapshotEntry {
             size,
             cut_unix_nanos: self.cut_unix_nanos,
             ready: self.ready,
+            group: None,
         })
     }
 }

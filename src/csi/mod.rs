@@ -3,6 +3,7 @@
 //! ```text
 //! socket ─ server ─┬─ identity
 //!                  ├─ controller (volumes, snapshots) ─┐
+//!                  ├─ groups (snapshots at one instant) ┤
 //!                  └─ node (stage, publish, stats) ────┴─ calls: span, metric, one call per volume
 //!                                                              │
 //!                                       backend: Backend, Devices; node::mounts: Mounts
@@ -21,6 +22,7 @@ pub mod calls;
 pub mod capability;
 pub mod controller;
 pub mod deadline;
+pub mod groups;
 pub mod identity;
 pub mod limits;
 pub mod node;

@@ -194,23 +194,19 @@ type Marked = std::result::Result<Option<Bytes>, String>;
 fn swap_all<H: Host>(host: &H, group: &Group, swaps: &[Swap<'_>]) -> Result<(Duration, Vec<Marked>)> {
     let arrays: Vec<(DmId, [TargetLine; 1])> =
         swaps.iter().map(|swap| (top_id(group, &swap.seen.lv), [swap.table.line()])).collect();
+    let names: Vec<&str> = arrays.iter().map(|(top, _)| top.name.as_str()).collect();
     let begun = Instant::now();
-    let mut held = 0;
-    let suspended = arrays.iter().try_for_each(|(top, _)| {
-        // One that fails may be held back all the same.
-        held += 1;
-        host.dm_suspend(&top.name, Freeze::FileSystem)
-    });
-    let loaded = match suspended {
+    let suspended = host.dm_suspend_all(&names, Freeze::FileSystem);
+    let loaded = match suspended.into_iter().collect::<crate::host::Result<()>>() {
         Ok(()) => {
             let each = swaps.iter().zip(&arrays);
             each.map(|(swap, (top, line))| load(host, group, swap, top, line)).collect()
         }
         Err(error) => Err(Error::from(error)),
     };
-    // Whatever happened: I/O goes on, with the old table where no new one was loaded.
-    let resumed: Vec<_> =
-        arrays[..held].iter().map(|(top, _)| host.dm_resume(&top.name, Udev::Volume)).collect();
+    // Whatever happened: I/O goes on, with the old table where no new one was loaded. One whose suspend has failed may be
+    // held back all the same.
+    let resumed: Vec<_> = names.iter().map(|name| host.dm_resume(name, Udev::Volume)).collect();
     let pause = begun.elapsed();
     let loaded = loaded?;
     resumed.into_iter().collect::<crate::host::Result<()>>()?;
