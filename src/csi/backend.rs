@@ -335,11 +335,16 @@ pub trait Groups: Backend {
     ) -> impl Future<Output = Result<Group>> + Send;
 
     /// Merges all snapshots of a group back; an unknown one is merged already. One of which a view shows a snapshot is
-    /// `Precondition`.
-    fn delete_group(&self, id: &str, deadline: Deadline) -> impl Future<Output = Result<()>> + Send;
+    /// `Precondition`. `named` are the snapshots that the caller knows it by.
+    fn delete_group(
+        &self,
+        id: &str,
+        named: &[String],
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<()>> + Send;
 
-    /// The group of this id.
-    fn get_group(&self, id: &str) -> impl Future<Output = Result<Option<Group>>> + Send;
+    /// The group of this id. `named` are the snapshots that the caller knows it by.
+    fn get_group(&self, id: &str, named: &[String]) -> impl Future<Output = Result<Option<Group>>> + Send;
 }
 
 /// Who makes the devices: a node's side.

@@ -122,10 +122,10 @@ async fn delete<B: Groups>(
     deadline: Deadline,
 ) -> Result<DeleteVolumeGroupSnapshotResponse> {
     let id = limits::required("group_snapshot_id", &request.group_snapshot_id)?;
-    if let Some(group) = backend.get_group(id).await? {
+    if let Some(group) = backend.get_group(id, &request.snapshot_ids).await? {
         check_members(backend, &group, &request.snapshot_ids).await?;
     }
-    backend.delete_group(id, deadline).await?;
+    backend.delete_group(id, &request.snapshot_ids, deadline).await?;
     Ok(DeleteVolumeGroupSnapshotResponse {})
 }
 
@@ -134,7 +134,7 @@ async fn get<B: Groups>(
     request: &GetVolumeGroupSnapshotRequest,
 ) -> Result<GetVolumeGroupSnapshotResponse> {
     let id = limits::required("group_snapshot_id", &request.group_snapshot_id)?;
-    let group = backend.get_group(id).await?;
+    let group = backend.get_group(id, &request.snapshot_ids).await?;
     let group = group.ok_or_else(|| Error::not_found(format!("there is no group snapshot {id:?}")))?;
     check_members(backend, &group, &request.snapshot_ids).await?;
     Ok(GetVolumeGroupSnapshotResponse { group_snapshot: Some(told(&group)) })

@@ -160,12 +160,12 @@ impl<H: Host + 'static, M: Mounts> Groups for OnePool<H, M> {
         Ok(self.group(group))
     }
 
-    async fn delete_group(&self, id: &str, _: Deadline) -> Result<()> {
+    async fn delete_group(&self, id: &str, _: &[String], _: Deadline) -> Result<()> {
         let id = id.to_owned();
         self.pool.change(move |engine| engine.delete_group_snapshot(&id)).await
     }
 
-    async fn get_group(&self, id: &str) -> Result<Option<Group>> {
+    async fn get_group(&self, id: &str, _: &[String]) -> Result<Option<Group>> {
         let groups = self.pool.run(|engine| engine.group_snapshots()).await?;
         Ok(groups.into_iter().find(|group| group.id == id).map(|group| self.group(group)))
     }

@@ -230,7 +230,7 @@ impl Backend for Volumes {
 impl Groups for Volumes {
     async fn create_group(&self, wish: &GroupWish, deadline: Deadline) -> Result<Group> {
         let id = format!("group-{}", wish.name);
-        if let Some(found) = self.get_group(&id).await? {
+        if let Some(found) = self.get_group(&id, &[]).await? {
             let volumes = found.snapshots.iter().map(|snapshot| snapshot.volume.clone()).collect();
             return if wish.volumes == volumes { Ok(found) } else { Err(exists(&wish.name)) };
         }
@@ -247,15 +247,15 @@ impl Groups for Volumes {
             let (_, snapshot) = state.snapshots.get_mut(&snapshot.id).expect("just made");
             snapshot.group = Some(id.clone());
         }
-        Ok(self.get_group(&id).await?.expect("just made"))
+        Ok(self.get_group(&id, &[]).await?.expect("just made"))
     }
 
-    async fn delete_group(&self, id: &str, _: Deadline) -> Result<()> {
+    async fn delete_group(&self, id: &str, _: &[String], _: Deadline) -> Result<()> {
         self.state().snapshots.retain(|_, (_, snapshot)| snapshot.group.as_deref() != Some(id));
         Ok(())
     }
 
-    async fn get_group(&self, id: &str) -> Result<Option<Group>> {
+    async fn get_group(&self, id: &str, _: &[String]) -> Result<Option<Group>> {
         let mut snapshots = self.list_snapshots().await?;
         snapshots.retain(|snapshot| snapshot.group.as_deref() == Some(id));
         let first = snapshots.first().map(|snapshot| snapshot.cut_unix_nanos);
