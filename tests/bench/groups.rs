@@ -38,7 +38,7 @@ pub fn measure(disks: &[PathBuf]) -> Outcome {
         let (together, alone): (Duration, Duration) = (median(together), median(alone));
         let name = format!("longest pause of a group of {members} volumes");
         let single = format!("{} one volume", ms(alone));
-        row(&name, &ms(together), &single, ratio(together, alone), Bar::None);
+        row(&name, &ms(together), &single, ratio(together, alone), Bar::AtMost(1.5));
     }
     probe.stop()
 }
