@@ -304,6 +304,7 @@ mod tests {
             size: Bytes::mib(64),
             ready: true,
             changed: Bytes::mib(2),
+            group: None,
             full_merge: None,
             views: vec!["view".into()],
             device: None,

@@ -82,7 +82,7 @@ fn lists_say_how_they_are_merged() {
             other => panic!("{path} is merged as {other:?}"),
         }
     });
-    assert_eq!(lists, 9);
+    assert_eq!(lists, 10);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::cli::output::{Table, details, json, or_dash, utc};
 use crate::cli::watch::{self, Turn, watch};
 use crate::report::Class;
 use crate::units::Bytes;
-use crate::volume::info::SnapshotInfo;
+use crate::volume::info::{MemberOf, SnapshotInfo};
 
 pub(super) fn run(command: SnapshotCommand, args: &HostArgs, out: &mut dyn Write) -> Result<()> {
     match command {
@@ -91,9 +91,16 @@ fn state(snapshot: &SnapshotInfo) -> &'static str {
     if snapshot.ready { "ready" } else { "being made" }
 }
 
+/// The group that it was cut with.
+fn group(snapshot: &SnapshotInfo) -> String {
+    let told =
+        |group: &MemberOf| format!("{}, of {} snapshots that are deleted together", group.id, group.members);
+    snapshot.group.as_ref().map(told).unwrap_or_default()
+}
+
 /// Snapshots as a table.
 pub(super) fn table(snapshots: &[SnapshotInfo]) -> Table {
-    let mut table = Table::new(&["SNAPSHOT", "CUT", "SIZE", "CHANGED", "STATE", "VIEWS"]);
+    let mut table = Table::new(&["SNAPSHOT", "CUT", "SIZE", "CHANGED", "STATE", "GROUP", "VIEWS"]);
     for snapshot in snapshots {
         table.row(vec![
             snapshot.id.clone(),
@@ -101,6 +108,7 @@ pub(super) fn table(snapshots: &[SnapshotInfo]) -> Table {
             snapshot.size.to_string(),
             changed(snapshot),
             state(snapshot).to_owned(),
+            or_dash(snapshot.group.as_ref().map(|group| group.id.clone()).unwrap_or_default()),
             or_dash(snapshot.views.join(", ")),
         ]);
     }
@@ -123,6 +131,7 @@ fn print(snapshot: &SnapshotInfo, format: Format, out: &mut dyn Write) -> Result
             ("device", snapshot.device.clone().unwrap_or_else(|| "not active".to_owned())),
             ("changed since", changed(snapshot)),
             ("copied in full because", snapshot.full_merge.clone().unwrap_or_default()),
+            ("group", group(snapshot)),
             ("views", snapshot.views.join(", ")),
         ],
     )

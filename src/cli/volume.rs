@@ -195,6 +195,7 @@ mod tests {
             size: Bytes::gib(1),
             ready: true,
             changed: Bytes::mib(6),
+            group: None,
             full_merge: None,
             views: Vec::new(),
             device: Some("/dev/dm-7".to_owned()),
@@ -256,8 +257,8 @@ SLOT   STATE                     DISK       SNAPSHOT
 1      merging                   /dev/sd1   -
 2      split off, write-mostly   /dev/sd2   pvc-1@nightly
 
-SNAPSHOT        CUT                    SIZE   CHANGED     STATE   VIEWS
-pvc-1@nightly   2024-02-29T23:59:59Z   1GiB   6MiB 0.5%   ready   -
+SNAPSHOT        CUT                    SIZE   CHANGED     STATE   GROUP   VIEWS
+pvc-1@nightly   2024-02-29T23:59:59Z   1GiB   6MiB 0.5%   ready   -       -
 "
         );
     }

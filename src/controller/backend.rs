@@ -60,7 +60,7 @@ impl Controller {
     }
 
     /// For a call of this deadline, once all objects are known.
-    async fn patience(&self, deadline: Deadline) -> Result<Patience> {
+    pub(super) async fn patience(&self, deadline: Deadline) -> Result<Patience> {
         let patience = Patience::new(deadline, self.timeout, self.stop.clone());
         self.all_known(patience.until).await?;
         Ok(patience)
@@ -81,7 +81,7 @@ impl Controller {
     }
 
     /// As [`Self::all_known`], for a call that only looks.
-    async fn look(&self) -> Result<()> {
+    pub(super) async fn look(&self) -> Result<()> {
         self.all_known(Instant::now() + LOOK_MAX).await
     }
 
@@ -161,7 +161,7 @@ impl Controller {
 
     /// The object of a name as the API server has it now. An answer to a call that is repeated must not come from an object
     /// that another process has had deleted meanwhile.
-    async fn found_or_made<E>(
+    pub(super) async fn found_or_made<E>(
         &self,
         shelf: &Shelf<E>,
         api: &Api<E::Object>,

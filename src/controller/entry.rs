@@ -6,8 +6,8 @@ use kube::core::PartialObjectMeta;
 use crate::api::conditions::{self, Type};
 use crate::api::pool::PoolCapacity;
 use crate::api::rollback::{RollbackOrder, RollbackTold};
-use crate::api::snapshot::SnapshotPhase;
-use crate::api::{MirrorPool, MirrorSnapshot, MirrorVolume};
+use crate::api::snapshot::{SnapshotGroup, SnapshotPhase};
+use crate::api::{MirrorPool, MirrorSnapshot, MirrorVolume, names};
 use crate::csi::backend::{Error, Kind, Snapshot, Volume};
 use crate::ids::VgName;
 use crate::report::Class;
@@ -232,6 +232,8 @@ pub struct SnapshotEntry {
     pub volume: String,
     /// The CSI name, when it has one.
     pub name: Option<String>,
+    /// The group it is one of.
+    pub group: Option<Box<SnapshotGroup>>,
     /// It is to be deleted.
     pub delete: bool,
     /// In one word.
@@ -257,6 +259,7 @@ impl SnapshotEntry {
             size,
             cut_unix_nanos: self.cut_unix_nanos,
             ready: self.ready,
+            group: self.group.as_ref().map(|group| names::of(&group.name)),
         })
     }
 }
@@ -276,6 +279,7 @@ impl Entry for SnapshotEntry {
             pool: spec.pool.clone(),
             volume: spec.volume.clone(),
             name: spec.name.clone(),
+            group: spec.group.clone().map(Box::new),
             delete: spec.delete,
             phase: status.map_or_else(SnapshotPhase::default, |status| status.phase),
             size: status.and_then(|status| status.size).map(|size| size.0),

@@ -15,6 +15,7 @@ pub mod cache;
 pub mod cluster;
 pub mod entry;
 mod gone;
+mod groups;
 mod observer;
 pub mod placement;
 mod rollbacks;
@@ -75,7 +76,11 @@ pub async fn serve(config: Config, client: Client, stop: CancellationToken) -> R
     let ready = Arc::new(AtomicBool::new(false));
     tasks.spawn(begin(Arc::clone(&cache), cluster.clone(), recorder, Arc::clone(&ready), stop.clone()));
     let controller = Controller::new(cache, cluster, timeout, stop.clone());
-    let services = Services::new(Calls::new(operations)).ready_when(ready).controller(Arc::new(controller));
+    let controller = Arc::new(controller);
+    let services = Services::new(Calls::new(operations))
+        .ready_when(ready)
+        .controller(Arc::clone(&controller))
+        .groups(controller);
     let served = sockets.serve(services, &stop).await;
     tasks.close();
     tasks.wait().await;

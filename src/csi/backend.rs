@@ -3,6 +3,7 @@
 //! [`Backend`] is the controller's side, of many nodes and pools, and [`Devices`] a node's. Standalone implements both
 //! over one engine; in Kubernetes the first is the controller's custom resources, the second the agent on the node.
 
+use std::collections::BTreeSet;
 use std::error::Error as StdError;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -202,6 +203,34 @@ pub struct Snapshot {
     pub cut_unix_nanos: Option<u64>,
     /// It can be shown by a view.
     pub ready: bool,
+    /// The CSI id of the group that it is one of; it is deleted with it only.
+    pub group: Option<String>,
+}
+
+/// Snapshots of several volumes that are asked for, cut at one instant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupWish {
+    /// The name it is asked for by: any text of up to 128 bytes.
+    pub name: String,
+    /// Ids of the volumes to split.
+    pub volumes: BTreeSet<String>,
+    /// In-sync images that each split must leave attached.
+    pub min_in_sync: usize,
+    /// The VolumeGroupSnapshot it is for.
+    pub volume_group_snapshot: Option<ObjectRef>,
+}
+
+/// Snapshots that were cut at one instant, as the controller tells of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Its CSI id.
+    pub id: String,
+    /// When it was cut, nanoseconds since 1970.
+    pub cut_unix_nanos: Option<u64>,
+    /// All its snapshots are there and can be shown by views.
+    pub ready: bool,
+    /// Its snapshots.
+    pub snapshots: Vec<Snapshot>,
 }
 
 /// What still fits.
@@ -306,6 +335,29 @@ pub trait ChangedBlocks: Send + Sync + 'static {
         base: Option<&str>,
         from: Bytes,
     ) -> impl Future<Output = Result<Blocks>> + Send;
+}
+
+/// Who keeps volumes, and can cut several at one instant.
+pub trait Groups: Backend {
+    /// Splits an image of each volume off, all at one instant, or finds the group of that name. One of other volumes is
+    /// `Exists`; volumes that have no instant in common, or of which one can spare no image, are `Precondition`.
+    fn create_group(
+        &self,
+        wish: &GroupWish,
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<Group>> + Send;
+
+    /// Merges all snapshots of a group back; an unknown one is merged already. One of which a view shows a snapshot is
+    /// `Precondition`. `named` are the snapshots that the caller knows it by.
+    fn delete_group(
+        &self,
+        id: &str,
+        named: &[String],
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<()>> + Send;
+
+    /// The group of this id. `named` are the snapshots that the caller knows it by.
+    fn get_group(&self, id: &str, named: &[String]) -> impl Future<Output = Result<Option<Group>>> + Send;
 }
 
 /// Who makes the devices: a node's side.

@@ -4,6 +4,7 @@
 //! socket ─ server ─┬─ identity
 //!                  ├─ controller (volumes, snapshots) ─┐
 //!                  ├─ snapshot_metadata (blocks) ──────┤
+//!                  ├─ groups (snapshots at one instant) ┤
 //!                  └─ node (stage, publish, stats) ────┴─ calls: span, metric, one call per volume
 //!                                                              │
 //!                                       backend: Backend, ChangedBlocks, Devices; node::mounts: Mounts
@@ -22,6 +23,7 @@ pub mod calls;
 pub mod capability;
 pub mod controller;
 pub mod deadline;
+pub mod groups;
 pub mod identity;
 pub mod limits;
 pub mod node;

@@ -13,7 +13,7 @@
 //! With two images a snapshot leaves the volume on one disk until it is deleted; three are the safe choice where
 //! snapshots are taken.
 //!
-//! | VolumeSnapshotClass parameter | meaning | default |
+//! | VolumeSnapshotClass and VolumeGroupSnapshotClass parameter | meaning | default |
 //! |---|---|---|
 //! | `splitmirror.io/minInSync` | images in sync that a snapshot must leave, else it is refused | 1 |
 //!
@@ -51,6 +51,10 @@ const SNAPSHOT_NAME: &str = "csi.storage.k8s.io/volumesnapshot/name";
 const SNAPSHOT_NAMESPACE: &str = "csi.storage.k8s.io/volumesnapshot/namespace";
 const CONTENT_NAME: &str = "csi.storage.k8s.io/volumesnapshotcontent/name";
 
+const GROUP_NAME: &str = "csi.storage.k8s.io/volumegroupsnapshot/name";
+const GROUP_NAMESPACE: &str = "csi.storage.k8s.io/volumegroupsnapshot/namespace";
+const GROUP_CONTENT_NAME: &str = "csi.storage.k8s.io/volumegroupsnapshotcontent/name";
+
 /// Region sizes that make sense: the kernel wants a power of two of at least a page.
 const REGION_MIN: Bytes = Bytes::kib(4);
 const REGION_MAX: Bytes = Bytes::gib(1);
@@ -84,6 +88,15 @@ pub struct SnapshotParams {
     pub min_in_sync: usize,
     /// The VolumeSnapshot that it is for.
     pub volume_snapshot: Option<ObjectRef>,
+}
+
+/// Parameters of a VolumeGroupSnapshotClass: those of a VolumeSnapshotClass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupParams {
+    /// Images in sync that each snapshot must leave.
+    pub min_in_sync: usize,
+    /// The VolumeGroupSnapshot that it is for.
+    pub volume_group_snapshot: Option<ObjectRef>,
 }
 
 /// How the file system of a volume is made: what a node must know, carried in the volume context.
@@ -180,6 +193,26 @@ impl SnapshotParams {
     }
 }
 
+impl GroupParams {
+    /// Reads the parameters of CreateVolumeGroupSnapshot.
+    ///
+    /// # Errors
+    /// A key is unknown, or a value is not what its key needs.
+    pub fn read(parameters: &HashMap<String, String>) -> Result<Self> {
+        limits::map("parameters", parameters)?;
+        let volume_group_snapshot = object(parameters, GROUP_NAMESPACE, GROUP_NAME);
+        let mut read = Self { min_in_sync: 1, volume_group_snapshot };
+        for (key, value) in sorted(parameters) {
+            match key {
+                MIN_IN_SYNC => read.min_in_sync = number(key, value, 1..=IMAGES_MAX - 1)?,
+                GROUP_NAME | GROUP_NAMESPACE | GROUP_CONTENT_NAME => {}
+                key => return Err(unknown(key)),
+            }
+        }
+        Ok(read)
+    }
+}
+
 /// The object that two keys name.
 fn object(parameters: &HashMap<String, String>, namespace: &str, name: &str) -> Option<ObjectRef> {
     let value = |key: &str| parameters.get(key).filter(|value| !value.is_empty()).cloned();
@@ -266,6 +299,12 @@ mod tests {
         let params = SnapshotParams::read(&map(&named)).expect("all known");
         let whole = Some(ObjectRef { namespace: "db".into(), name: "nightly".into() });
         assert_eq!(params.volume_snapshot, whole);
+        let group =
+            [(GROUP_NAME, "nightly"), (GROUP_NAMESPACE, "db"), (GROUP_CONTENT_NAME, "groupsnapcontent-1")];
+        assert_eq!(
+            GroupParams::read(&map(&group)).expect("all known").volume_group_snapshot,
+            params.volume_snapshot
+        );
         let half = SnapshotParams::read(&map(&named[..1])).expect("all known");
         assert_eq!(half.volume_snapshot, None);
     }

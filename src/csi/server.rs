@@ -16,13 +16,15 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 use tonic::transport::Server;
 
-use crate::csi::backend::{Backend, ChangedBlocks, Devices};
+use crate::csi::backend::{Backend, ChangedBlocks, Devices, Groups};
 use crate::csi::calls::Calls;
 use crate::csi::controller::ControllerService;
+use crate::csi::groups::GroupControllerService;
 use crate::csi::identity::IdentityService;
 use crate::csi::node::NodeService;
 use crate::csi::node::mounts::Mounts;
 use crate::csi::proto::controller_server::ControllerServer;
+use crate::csi::proto::group_controller_server::GroupControllerServer;
 use crate::csi::proto::identity_server::IdentityServer;
 use crate::csi::proto::node_server::NodeServer;
 use crate::csi::proto::plugin_capability::service::Type as Service;
@@ -193,6 +195,15 @@ impl Services {
         let service = SnapshotMetadataService::new(backend, Arc::clone(&self.calls));
         self.routes.add_service(SnapshotMetadataServer::new(service));
         self.told.push(Service::SnapshotMetadataService);
+        self
+    }
+
+    /// And GroupController.
+    #[must_use]
+    pub fn groups<B: Groups>(mut self, backend: Arc<B>) -> Self {
+        let service = GroupControllerService::new(backend, Arc::clone(&self.calls));
+        self.routes.add_service(GroupControllerServer::new(service));
+        self.told.push(Service::GroupControllerService);
         self
     }
 

@@ -7,7 +7,9 @@ use crate::ids::LvName;
 use crate::lvm2::model::LogicalVolume;
 use crate::raid::{Action, Health};
 use crate::units::{Bytes, Sectors};
-use crate::volume::info::{NameInfo, RollbackInfo, SlotInfo, SlotState, SnapshotInfo, ViewInfo, VolumeInfo};
+use crate::volume::info::{
+    MemberOf, NameInfo, RollbackInfo, SlotInfo, SlotState, SnapshotInfo, ViewInfo, VolumeInfo,
+};
 use crate::volume::key;
 use crate::volume::rollback::{self, Progress};
 use crate::volume::seen::Seen;
@@ -141,6 +143,11 @@ impl<H: Host> Session<'_, H> {
             ready: of.tags.events.is_some() || of.tags.snapshot.is_none(),
             changed: marked(seen),
             full_merge: full,
+            group: of
+                .tags
+                .group
+                .as_ref()
+                .map(|of| MemberOf { id: key::of(&of.group).to_string(), members: of.members }),
             views: of.tags.views.iter().map(|name| key::of(name).to_string()).collect(),
             device: of.image_dev.as_ref().map(|dev| format!("/dev/dm-{}", dev.info.devno.minor)),
         })

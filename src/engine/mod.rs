@@ -16,6 +16,7 @@ mod expand;
 mod extents;
 mod format;
 pub mod group;
+mod group_snapshots;
 mod info;
 mod merges;
 pub mod observe;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::csi::backend::{
-    Backend, Capacity, CapacityWish, ChangedBlocks, Deadline, Devices, Error, Kind, KnownVolume, OpenVolume,
-    Result, Snapshot, SnapshotWish, ViewWish, Volume, VolumeWish,
+    Backend, Capacity, CapacityWish, ChangedBlocks, Deadline, Devices, Error, Group, GroupWish, Groups, Kind,
+    KnownVolume, OpenVolume, Result, Snapshot, SnapshotWish, ViewWish, Volume, VolumeWish,
 };
 use crate::csi::node::mounts::Mounts;
 use crate::host::Host;
@@ -12,8 +12,8 @@ use crate::ids::VgName;
 use crate::pool::{self, Found, Pool};
 use crate::units::Bytes;
 use crate::volume::changes::Blocks;
-use crate::volume::info::{SnapshotInfo, ViewInfo, VolumeInfo};
-use crate::volume::spec::SnapshotSpec;
+use crate::volume::info::{GroupInfo, SnapshotInfo, ViewInfo, VolumeInfo};
+use crate::volume::spec::{GroupSpec, SnapshotSpec};
 
 /// One pool on one node.
 pub struct OnePool<H, M> {
@@ -50,6 +50,16 @@ impl<H: Host + 'static, M: Mounts> OnePool<H, M> {
             size: snapshot.size,
             cut_unix_nanos: snapshot.cut_unix_nanos,
             ready: snapshot.ready,
+            group: snapshot.group.map(|group| group.id),
+        }
+    }
+
+    fn group(&self, group: GroupInfo) -> Group {
+        Group {
+            id: group.id,
+            cut_unix_nanos: group.cut_unix_nanos,
+            ready: group.ready,
+            snapshots: group.snapshots.into_iter().map(|snapshot| self.snapshot(snapshot)).collect(),
         }
     }
 
@@ -144,6 +154,28 @@ impl<H: Host + 'static, M: Mounts> ChangedBlocks for OnePool<H, M> {
     async fn blocks(&self, snapshot: &str, base: Option<&str>, from: Bytes) -> Result<Blocks> {
         let (snapshot, base) = (snapshot.to_owned(), base.map(str::to_owned));
         self.pool.run(move |engine| engine.blocks(&snapshot, base.as_deref(), from)).await
+    }
+}
+
+impl<H: Host + 'static, M: Mounts> Groups for OnePool<H, M> {
+    async fn create_group(&self, wish: &GroupWish, _: Deadline) -> Result<Group> {
+        let spec = GroupSpec {
+            name: wish.name.clone(),
+            volumes: wish.volumes.iter().map(|id| pool::lv(id)).collect::<Result<_>>()?,
+            min_in_sync: wish.min_in_sync,
+        };
+        let group = self.pool.change(move |engine| engine.create_group_snapshot(&spec)).await?;
+        Ok(self.group(group))
+    }
+
+    async fn delete_group(&self, id: &str, _: &[String], _: Deadline) -> Result<()> {
+        let id = id.to_owned();
+        self.pool.change(move |engine| engine.delete_group_snapshot(&id)).await
+    }
+
+    async fn get_group(&self, id: &str, _: &[String]) -> Result<Option<Group>> {
+        let groups = self.pool.run(|engine| engine.group_snapshots()).await?;
+        Ok(groups.into_iter().find(|group| group.id == id).map(|group| self.group(group)))
     }
 }
 

@@ -124,6 +124,7 @@ pub async fn serve<H: Host + 'static>(
     let services = Services::new(Calls::new(operations))
         .controller(Arc::clone(&volumes))
         .snapshot_metadata(Arc::clone(&volumes))
+        .groups(Arc::clone(&volumes))
         .node(volumes, mounts, node);
     let served = sockets.serve(services, &stop).await;
     match tokio::time::timeout(LAST_ROUND, background).await {

@@ -7,7 +7,7 @@ use crate::lvm2::edit::{self, EditError};
 use crate::lvm2::model::VolumeGroup;
 use crate::volume::seen::Seen;
 use crate::volume::step::Edit;
-use crate::volume::tags::{self, ImageTags, VolumeTags};
+use crate::volume::tags::{self, ImageTags, Membership, VolumeTags};
 
 /// The flag of an LV that LVM2 does not activate unless it is told to ignore it.
 pub const ACTIVATION_SKIP: &str = "ACTIVATION_SKIP";
@@ -39,6 +39,13 @@ pub fn apply(vg: &VolumeGroup, seen: &Seen, edit: &Edit) -> Result<VolumeGroup, 
             let vg = with_image_tags(vg, seen, *slot, |tags| tags.events = Some(*events));
             Ok(with_volume_tags(&vg, seen, |tags| tags.pending = false))
         }
+        Edit::Join { slot, group, members } => Ok(with_image_tags(vg, seen, *slot, |tags| {
+            tags.group = Some(Membership { group: group.clone(), members: *members });
+        })),
+        Edit::GiveUp { slot, events } => {
+            let vg = with_image_tags(vg, seen, *slot, |tags| tags.events = Some(*events));
+            attach(&vg, seen, *slot, false)
+        }
         Edit::Unsplit { slot } => {
             let vg = edit::mark_merged(vg, lv, *slot)?;
             let vg = with_image_tags(&vg, seen, *slot, |tags| *tags = ImageTags::default());
@@ -68,6 +75,17 @@ pub fn apply(vg: &VolumeGroup, seen: &Seen, edit: &Edit) -> Result<VolumeGroup, 
         }
         Edit::SwapLost { source } => swap_lost(vg, seen, *source),
     }
+}
+
+/// The volume group after edits of several volumes, which count together.
+///
+/// # Errors
+/// The metadata does not hold what an edit needs; nothing is half done.
+pub fn apply_all<'a>(
+    vg: &VolumeGroup,
+    edits: impl IntoIterator<Item = (&'a Seen, &'a Edit)>,
+) -> Result<VolumeGroup, EditError> {
+    edits.into_iter().try_fold(vg.clone(), |vg, (seen, edit)| apply(&vg, seen, edit))
 }
 
 /// Nothing on disk says which writes the kernel had begun to mark when the power went: a split of ours that was not

@@ -8,6 +8,7 @@ pub mod bring_up;
 pub mod changes;
 pub mod create;
 pub mod edits;
+pub mod group;
 pub mod info;
 pub mod key;
 pub mod merge;

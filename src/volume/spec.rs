@@ -1,5 +1,7 @@
 //! What front ends ask for.
 
+use std::collections::BTreeSet;
+
 use crate::ids::LvName;
 use crate::units::Bytes;
 
@@ -47,5 +49,16 @@ pub struct SnapshotSpec {
     /// The volume to split.
     pub volume: LvName,
     /// In-sync images that the split must leave attached.
+    pub min_in_sync: usize,
+}
+
+/// Snapshots of several volumes of one pool, to be cut at one instant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupSpec {
+    /// The name it is asked for by: any text of up to 128 bytes. Each of its snapshots has it too.
+    pub name: String,
+    /// The volumes to split.
+    pub volumes: BTreeSet<LvName>,
+    /// In-sync images that each split must leave attached.
     pub min_in_sync: usize,
 }

@@ -165,6 +165,22 @@ pub enum Edit {
         /// Event count of its superblock.
         events: u64,
     },
+    /// A split is one of a group's; in one commit with it.
+    Join {
+        /// Its slot.
+        slot: usize,
+        /// The group's name.
+        group: String,
+        /// How many splits the group has.
+        members: usize,
+    },
+    /// A split of a group that was never whole is given up: its image is attached again, and comes back by its marks; pending.
+    GiveUp {
+        /// Its slot.
+        slot: usize,
+        /// Event count of its superblock.
+        events: u64,
+    },
     /// The split never happened: the image has been attached all the time.
     Unsplit {
         /// Its slot.

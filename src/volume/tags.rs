@@ -3,9 +3,10 @@
 //! On a volume's top LV: its name as asked for; `creating` until its extents are zeroed and its array has run
 //! once; `pending` from before a table is swapped until the swap is pinned on disk (see [`super::bring_up`] for what
 //! a power cut in between means); `formatting` while a file system is made on it for the first time; `rollback` while it is
-//! made to hold what a snapshot holds, and by whose request; the last request that was carried out. On an image: the snapshot it is, when it was cut, the event count of its
-//! superblock once the split is pinned, the read-only volumes that show it, why its merge must be in full, and
-//! `merging` from the merge until the resync is known to be complete.
+//! made to hold what a snapshot holds, and by whose request; the last request that was carried out. On an image: the
+//! snapshot it is, when it was cut, the event count of its superblock once the split is pinned, the group of snapshots it was
+//! cut with, the read-only volumes that show it, why its merge must be in full, and `merging` from the merge until the
+//! resync is known to be complete.
 //!
 //! Any text is kept in a tag's alphabet by writing other bytes as `+XX`.
 //! Source: LVM2 `lib/misc/lvm-string.c` (characters allowed in tags).
@@ -26,6 +27,8 @@ mod key {
     pub const SNAPSHOT: &str = "snapshot";
     pub const CUT: &str = "cut";
     pub const EVENTS: &str = "events";
+    pub const GROUP: &str = "group";
+    pub const MEMBERS: &str = "members";
     pub const VIEW: &str = "view";
     pub const FULL: &str = "full";
     pub const MERGING: &str = "merging";
@@ -103,6 +106,15 @@ impl VolumeTags {
     }
 }
 
+/// That a snapshot was cut at one instant with snapshots of other volumes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// The name of the group.
+    pub group: String,
+    /// How many snapshots it has.
+    pub members: usize,
+}
+
 /// What the tags of an image say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageTags {
@@ -112,6 +124,8 @@ pub struct ImageTags {
     pub cut: Option<u64>,
     /// Event count of its superblock, noted once the split was seen pinned on disk.
     pub events: Option<u64>,
+    /// The group it was cut with.
+    pub group: Option<Membership>,
     /// Names of the read-only volumes that show it.
     pub views: Vec<String>,
     /// Why it may only be merged by copying all of it.
@@ -125,10 +139,13 @@ impl ImageTags {
     #[must_use]
     pub fn of(lv: &LogicalVolume) -> Self {
         let number = |key| value(lv, key).and_then(|text| text.parse().ok());
+        let members = || number(key::MEMBERS).and_then(|members| usize::try_from(members).ok());
         Self {
             snapshot: value(lv, key::SNAPSHOT),
             cut: number(key::CUT),
             events: number(key::EVENTS),
+            group: value(lv, key::GROUP)
+                .map(|group| Membership { group, members: members().unwrap_or_default() }),
             views: values(lv, key::VIEW).collect(),
             full: value(lv, key::FULL),
             merging: has(lv, key::MERGING),
@@ -142,6 +159,9 @@ impl ImageTags {
         tags.extend(self.snapshot.as_deref().map(|name| pair(key::SNAPSHOT, name)));
         tags.extend(self.cut.map(|nanos| pair(key::CUT, &nanos.to_string())));
         tags.extend(self.events.map(|events| pair(key::EVENTS, &events.to_string())));
+        if let Some(Membership { group, members }) = &self.group {
+            tags.extend([pair(key::GROUP, group), pair(key::MEMBERS, &members.to_string())]);
+        }
         tags.extend(self.views.iter().map(|name| pair(key::VIEW, name)));
         tags.extend(self.full.as_deref().map(|why| pair(key::FULL, why)));
         tags.extend(self.merging.then(|| mark(key::MERGING)));
@@ -222,7 +242,10 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_survives_in_a_tag(name in ".{0,128}", view in ".{0,128}", cut: u64) {
-            let tags = ImageTags { snapshot: Some(name), views: vec![view], cut: Some(cut), ..Default::default() };
+            let group = Some(Membership { group: name.clone(), members: 2 });
+            let tags = ImageTags {
+                snapshot: Some(name), views: vec![view], cut: Some(cut), group, ..Default::default()
+            };
             let rendered = tags.render();
             for tag in &rendered {
                 prop_assert!(tag.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+.-/=!:&#".contains(&b)));

@@ -45,6 +45,7 @@ fn observation() -> Observation {
         size: Bytes::mib(64),
         ready: true,
         changed: Bytes::ZERO,
+        group: None,
         full_merge: None,
         views: Vec::new(),
         device: None,

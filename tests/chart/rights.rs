@@ -125,6 +125,19 @@ fn the_snapshotter_has_what_it_needs() {
 }
 
 #[test]
+fn the_snapshotter_has_what_it_needs_for_groups_where_they_are_asked_for() {
+    let objects = render("snapshots: {groups: true}");
+    let rules = rules(object(&objects, "ClusterRole", "splitmirror-snapshotter"));
+    for (what, verbs) in expected(&[
+        ("volumegroupsnapshotclasses.groupsnapshot.storage.k8s.io", "get list watch"),
+        ("volumegroupsnapshotcontents.groupsnapshot.storage.k8s.io", "get list watch update patch"),
+        ("volumegroupsnapshotcontents/status.groupsnapshot.storage.k8s.io", "update patch"),
+    ]) {
+        assert_eq!(rules.get(&what), Some(&verbs), "{what}");
+    }
+}
+
+#[test]
 fn the_resizer_has_what_it_needs() {
     let cluster = expected(&[
         ("persistentvolumes", "get list watch patch"),

@@ -7,6 +7,7 @@
 //! | [`volumes`] | volumes and views from the call to the answer |
 //! | [`deletion`] | what is deleted, what is refused, what waits |
 //! | [`snapshots`] | splits, and their refusals |
+//! | [`groups`] | snapshots that are asked for and deleted together |
 //! | [`expansion`] | volumes that grow |
 //! | [`crashes`] | the controller is killed at each of its requests, or there are two of it |
 //! | [`outages`] | watches end, answers are lost, the API server is away |
@@ -21,6 +22,7 @@ mod api;
 mod crashes;
 mod deletion;
 mod expansion;
+mod groups;
 mod harness;
 mod lists;
 mod lost_nodes;

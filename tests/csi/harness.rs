@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hyper_util::rt::TokioIo;
 use splitmirror::csi::calls::Calls;
 use splitmirror::csi::proto::controller_client::ControllerClient;
+use splitmirror::csi::proto::group_controller_client::GroupControllerClient;
 use splitmirror::csi::proto::identity_client::IdentityClient;
 use splitmirror::csi::proto::node_client::NodeClient;
 use splitmirror::csi::proto::snapshot_metadata_client::SnapshotMetadataClient;
@@ -40,6 +41,7 @@ pub struct Driver {
     pub machine: Machine,
     pub identity: IdentityClient<Channel>,
     pub controller: ControllerClient<Channel>,
+    pub groups: GroupControllerClient<Channel>,
     pub node: NodeClient<Channel>,
     pub metadata: SnapshotMetadataClient<Channel>,
     stop: CancellationToken,
@@ -61,6 +63,7 @@ impl Driver {
         let services = Services::new(Calls::new(Operations::default()))
             .controller(Arc::clone(volumes))
             .snapshot_metadata(Arc::clone(volumes))
+            .groups(Arc::clone(volumes))
             .node(Arc::clone(volumes), Arc::clone(kernel), NODE.to_owned());
         let stop = CancellationToken::new();
         let stopped = stop.clone();
@@ -72,6 +75,7 @@ impl Driver {
             machine,
             identity: IdentityClient::new(channel.clone()),
             controller: ControllerClient::new(channel.clone()),
+            groups: GroupControllerClient::new(channel.clone()),
             node: NodeClient::new(channel.clone()),
             metadata: SnapshotMetadataClient::new(channel),
             stop,
@@ -81,8 +85,8 @@ impl Driver {
 
     /// Stops the server and starts a new one on the same machine.
     pub async fn restart(self) -> Self {
-        let Self { machine, identity, controller, node, metadata, stop, served } = self;
-        drop((identity, controller, node, metadata));
+        let Self { machine, identity, controller, groups, node, metadata, stop, served } = self;
+        drop((identity, controller, groups, node, metadata));
         stop.cancel();
         served.await.expect("it stopped");
         Self::on(machine).await

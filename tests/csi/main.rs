@@ -3,6 +3,7 @@
 
 mod controller;
 mod fake;
+mod groups;
 mod harness;
 mod node;
 mod node_refusals;

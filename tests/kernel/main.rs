@@ -10,6 +10,7 @@ mod crashes;
 #[path = "../guest/cut.rs"]
 mod cut;
 mod filesystems;
+mod groups;
 #[path = "../guest/mod.rs"]
 mod guest;
 mod host;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         scenario!(rollbacks::a_rollback_copies_what_has_changed_and_the_snapshots_stay, 5),
         scenario!(rollbacks::a_volume_in_use_is_not_rolled_back_and_one_rolled_back_is_not_used, 4),
         scenario!(changes::blocks_that_differ_between_snapshots_are_told_to_the_block, 5),
+        scenario!(groups::a_group_is_one_instant_of_a_writer_that_goes_from_one_volume_to_the_other, 4),
         scenario!(filesystems::ext4_mounted_and_busy_is_clean_in_every_snapshot, 4).on("400M"),
         scenario!(filesystems::xfs_mounted_and_busy_is_clean_in_every_snapshot, 4).on("400M"),
     ];
@@ -66,6 +68,12 @@ fn main() -> ExitCode {
     for operation in crashes::OPERATIONS {
         let name = format!("{}_survives_a_power_cut", operation.name);
         scenarios.push(Scenario::cut(&name, 4, operation));
+    }
+    for (name, operation) in [("split", groups::Operation::Split), ("merge", groups::Operation::Merge)] {
+        let death = format!("{name}_of_a_group_survives_the_death_of_the_process");
+        scenarios
+            .push(Scenario::new(&death, 4, move |disks| operation.survives_the_death_of_the_process(disks)));
+        scenarios.push(Scenario::cut(&format!("{name}_of_a_group_survives_a_power_cut"), 4, operation));
     }
     guest::main(&scenarios)
 }

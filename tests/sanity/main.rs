@@ -3,6 +3,7 @@
 
 mod deaths;
 mod driver;
+mod groups;
 mod guest;
 mod journeys;
 mod upstream;
@@ -19,7 +20,7 @@ struct Scenario {
     run: fn(&str) -> Outcome,
 }
 
-const SCENARIOS: [Scenario; 14] = [
+const SCENARIOS: [Scenario; 15] = [
     Scenario {
         name: "sanity_mount",
         needs: "disks=3 size=512M mem=768 timeout=400 alone",
@@ -34,6 +35,7 @@ const SCENARIOS: [Scenario; 14] = [
     Scenario { name: "xfs_journey", needs: "disks=3 size=1G mem=768", run: journeys::xfs },
     Scenario { name: "btrfs_journey", needs: "disks=3 size=1G mem=768", run: journeys::btrfs },
     Scenario { name: "block_journey", needs: "disks=3 size=1G mem=768", run: journeys::block },
+    Scenario { name: "group_journey", needs: "disks=3 size=1G mem=768", run: groups::journey },
     Scenario {
         name: "killed_and_started_again",
         needs: "disks=3 size=1G mem=768",

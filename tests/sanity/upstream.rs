@@ -11,7 +11,7 @@ use crate::Outcome;
 use crate::guest::{POOL, Standalone, create_pool, path, run, sanity, splitmirror};
 
 /// Why specs are skipped, by what they say when they skip themselves.
-const NOT_ADVERTISED: [(&str, &str); 10] = [
+const NOT_ADVERTISED: [(&str, &str); 9] = [
     ("Volume Cloning not supported", "CLONE_VOLUME: writable copies are not built yet"),
     ("Modify volume not supported", "MODIFY_VOLUME: nothing of a volume can be modified yet"),
     ("Modify Volume not supported", "MODIFY_VOLUME: nothing of a volume can be modified yet"),
@@ -27,7 +27,6 @@ const NOT_ADVERTISED: [(&str, &str); 10] = [
         "alpha in CSI 1.13: a snapshot is where its volume is",
     ),
     ("Health not supported", "volume health, alpha in CSI 1.13, is not built yet"),
-    ("GroupControllerService not supported", "GROUP_CONTROLLER_SERVICE: group snapshots are not built yet"),
 ];
 
 /// Specs that would fail, by name.

@@ -1,9 +1,10 @@
 //! The end state: whatever happened, this must hold when the engine is content.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
-use splitmirror::engine::Settings;
 use splitmirror::engine::group::Group;
+use splitmirror::engine::{Engine, Settings};
 use splitmirror::host::sim::SimHost;
 use splitmirror::host::{DeviceMapper, TargetLine};
 use splitmirror::ids::{DmId, HiddenUuid};
@@ -13,7 +14,7 @@ use splitmirror::raid::RaidStatus;
 use splitmirror::report::chain;
 use splitmirror::units::{Bytes, Extents, Sectors};
 use splitmirror::volume::changes::BLOCK;
-use splitmirror::volume::info::{SlotState, SnapshotInfo, VolumeInfo};
+use splitmirror::volume::info::{GroupInfo, SlotState, SnapshotInfo, VolumeInfo};
 
 use crate::machine::{Machine, Process, pieces, snapshot_id, top, vg};
 
@@ -21,6 +22,16 @@ use crate::machine::{Machine, Process, pieces, snapshot_id, top, vg};
 pub fn check(machine: &mut Machine, process: &mut Process, context: &str) {
     if let Err(wrong) = Checker::new(machine).and_then(|mut checker| checker.all(process)) {
         panic!("{context}: {wrong}");
+    }
+}
+
+/// Checks that of each group all snapshots can be used, or none: also before what failed is repeated. Panics with `context`
+/// in its message.
+pub fn all_or_none(process: &mut Process, context: &str) {
+    let groups = process.engine().and_then(Engine::group_snapshots);
+    for group in groups.unwrap_or_else(|error| panic!("{context}: groups: {}", chain(&error))) {
+        let usable = group.snapshots.iter().any(|snapshot| snapshot.ready);
+        assert_eq!(usable, group.ready, "{context}: {group:?}");
     }
 }
 
@@ -54,6 +65,7 @@ impl<'a> Checker<'a> {
             self.snapshots(&name)?;
             self.changes(&name, process)?;
         }
+        self.groups(process)?;
         self.extents()
     }
 
@@ -279,6 +291,27 @@ impl<'a> Checker<'a> {
                 let pairs = (0..).zip(blocks.iter().zip(others));
                 let differ = pairs.filter(|(_, (one, other))| one != other).map(|(at, _)| at).collect();
                 same(&format!("blocks of {id} since {base}"), &told(id, Some(base))?, &differ)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The snapshots of a group are from one instant: there is a time at which all volumes held what they show.
+    fn groups(&self, process: &mut Process) -> Check {
+        let listed = process.engine().and_then(Engine::group_snapshots).map_err(|error| chain(&error))?;
+        let volumes_of = |group: &GroupInfo| group.snapshots.iter().map(|s| s.volume.to_string()).collect();
+        let is = listed.iter().map(|group| (group.id.clone(), volumes_of(group))).collect();
+        same("groups", &is, &self.machine.groups)?;
+        for (group, volumes) in &self.machine.groups {
+            let times: Vec<Range<u64>> = volumes
+                .iter()
+                .map(|name| {
+                    self.machine.history(name).times(&self.machine.volumes[name].snapshots[group].cut)
+                })
+                .collect();
+            let latest = times.iter().map(|time| time.start).max();
+            if latest >= times.iter().map(|time| time.end).min() {
+                return Err(format!("group {group} of {volumes:?} is from no instant, but from {times:?}"));
             }
         }
         Ok(())

@@ -6,7 +6,9 @@ use splitmirror::engine::pool;
 use splitmirror::volume::spec::RollbackSpec;
 
 use crate::crash::{Mode, Operation};
-use crate::machine::{LARGER, Machine, lv, options, snapshot_id, snapshot_spec, top, vg, volume_spec};
+use crate::machine::{
+    LARGER, Machine, group_spec, lv, options, snapshot_id, snapshot_spec, top, vg, volume_spec,
+};
 
 /// One test for each way to fail.
 macro_rules! cut_everywhere {
@@ -57,6 +59,9 @@ cut_everywhere! {
     merging_the_newer_split: merge_of_two("two");
     rolling_back_to_the_only_split: roll_back(&["one"]);
     rolling_back_to_the_newer_split: roll_back(&["one", "two"]);
+    splitting_a_group: split_group();
+    splitting_a_group_beside_older_splits: split_group_again();
+    merging_a_group: merge_group();
     creating_a_view: create_view();
     deleting_a_view: delete_view();
 }
@@ -250,6 +255,39 @@ fn roll_back(splits: &[&str]) -> Operation {
             done: |machine, _| machine.rolled_back("a", "two"),
             finish: false,
         }
+    }
+}
+
+fn split_group() -> Operation {
+    Operation {
+        before: Machine::with_two_volumes(2),
+        act: |process| process.engine()?.create_group_snapshot(&group_spec("both", &["a", "b"])).map(drop),
+        done: |machine, _| machine.snapped_together("both", &["a", "b"], 0),
+        finish: false,
+    }
+}
+
+fn split_group_again() -> Operation {
+    let mut before = Machine::with_two_volumes(3);
+    before.split("a", "one");
+    before.host.sleep(Duration::from_secs(1));
+    let mut process = before.process();
+    crate::check::check(&mut before, &mut process, "before the group");
+    Operation { before, ..split_group() }
+}
+
+fn merge_group() -> Operation {
+    let mut before = Machine::with_two_volumes(2);
+    let mut process = before.process();
+    (split_group().act)(&mut process).expect("split");
+    before.snapped_together("both", &["a", "b"], 0);
+    before.host.sleep(Duration::from_secs(1));
+    crate::check::check(&mut before, &mut process, "before the merge");
+    Operation {
+        before,
+        act: |process| process.engine()?.delete_group_snapshot("both"),
+        done: |machine, _| machine.merged_together("both"),
+        finish: true,
     }
 }
 

@@ -10,7 +10,7 @@ use splitmirror::volume::spec::RollbackSpec;
 
 use crate::check::check;
 use crate::foreign;
-use crate::machine::{Machine, Process, snapshot_id, snapshot_spec, top};
+use crate::machine::{Machine, Process, group_spec, snapshot_id, snapshot_spec, top};
 
 const EIO: i32 = 5;
 
@@ -147,4 +147,55 @@ fn a_rollback_that_was_carried_out_is_not_repeated_for_the_same_request() {
     engine.begin_rollback(&back("tuesday")).expect("begun");
     while engine.advance().expect("advanced") {}
     assert_eq!(first(), split);
+}
+
+#[test]
+fn a_group_that_another_tool_took_a_member_from_is_not_ready_and_can_be_deleted() {
+    let mut machine = Machine::with_two_volumes(2);
+    let mut process = machine.process();
+    let spec = group_spec("both", &["a", "b"]);
+    let engine = process.engine().expect("open");
+    let group = engine.create_group_snapshot(&spec).expect("split");
+    assert!(group.ready);
+    let of_b = group.snapshots.iter().find(|snapshot| snapshot.volume.as_str() == "b").expect("a member");
+    foreign::disown(&machine.host, &format!("b_rimage_{}", of_b.slot));
+    let left = engine.group_snapshots().expect("listed");
+    assert!(!left[0].ready && left[0].snapshots.len() == 1, "{left:?}");
+    let again = engine.create_group_snapshot(&spec).expect_err("it is not the group that was asked for");
+    assert_eq!(again.class(), Class::Precondition, "{}", chain(&again));
+    engine.delete_group_snapshot("both").expect("deleted");
+    engine.delete_snapshot(&snapshot_id("b", &format!("image-{}", of_b.slot))).expect("merged");
+    process.finish().expect("finished");
+    check(&mut machine, &mut process, "all merged");
+}
+
+#[test]
+fn a_group_takes_no_name_twice_and_its_members_are_not_deleted_alone() {
+    let mut machine = Machine::with_two_volumes(3);
+    machine.split("a", "one");
+    let mut process = machine.process();
+    let engine = process.engine().expect("open");
+    let class = |error: splitmirror::engine::Error| error.class();
+    let create = |name: &str, volumes: &[&str]| engine.create_group_snapshot(&group_spec(name, volumes));
+    assert_eq!(create("none", &[]).map_err(class).err(), Some(Class::Invalid));
+    assert_eq!(create("one", &["a", "b"]).map_err(class).err(), Some(Class::Exists), "a snapshot's");
+    assert_eq!(create("both", &["a", "c"]).map_err(class).err(), Some(Class::NotFound));
+    create("both", &["a", "b"]).expect("split");
+    assert_eq!(create("both", &["a"]).map_err(class).err(), Some(Class::Exists), "another group's");
+    let single = engine.create_snapshot(&snapshot_spec("a", "both"));
+    assert_eq!(single.map_err(class).err(), Some(Class::Exists), "a group's");
+    let alone = engine.delete_snapshot(&snapshot_id("a", "both"));
+    assert_eq!(alone.map_err(class).err(), Some(Class::Invalid));
+    assert_eq!(
+        create("more", &["a", "b"]).map_err(class).err(),
+        Some(Class::Precondition),
+        "b has no image left"
+    );
+    engine.create_view("look", &snapshot_id("b", "both")).expect("a view");
+    assert_eq!(engine.delete_group_snapshot("both").map_err(class).err(), Some(Class::Precondition));
+    assert_eq!(engine.group_snapshots().expect("listed")[0].snapshots.len(), 2, "all members stay");
+    engine.delete_volume("look").expect("gone");
+    machine.snapped_together("both", &["a", "b"], 0);
+    process.finish().expect("finished");
+    check(&mut machine, &mut process, "as it was");
 }

@@ -174,6 +174,7 @@ fn info(states: &[SlotState]) -> VolumeInfo {
         size: Bytes::mib(8),
         ready: true,
         changed: Bytes::ZERO,
+        group: None,
         full_merge: None,
         views: Vec::new(),
         device: Some("/dev/dm-9".into()),

@@ -5,6 +5,7 @@
 mod deaths;
 mod disasters;
 mod everyday;
+mod groups;
 mod refusals;
 mod rights;
 mod user;
@@ -59,6 +60,7 @@ pub const SCENARIOS: [Scenario; 19] = [
         "a_database_goes_on_while_its_volume_is_split_and_merged",
         everyday::a_database_goes_on_while_its_volume_is_split_and_merged,
     ),
+    scenario("two_volumes_are_cut_at_one_instant", groups::two_volumes_are_cut_at_one_instant),
     scenario("classes_that_ask_for_nonsense_are_told_so", refusals::classes),
     scenario("snapshots_that_cannot_be_are_told_so", refusals::snapshots),
     scenario("what_is_edited_by_hand_does_no_harm", refusals::edits),

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 
 use splitmirror::csi::backend::{
-    Backend, Capacity, CapacityWish, ChangedBlocks, Deadline, Devices, Error, Kind, KnownVolume, OpenVolume,
-    Result, Snapshot, SnapshotWish, ViewWish, Volume, VolumeWish,
+    Backend, Capacity, CapacityWish, ChangedBlocks, Deadline, Devices, Error, Group, GroupWish, Groups, Kind,
+    KnownVolume, Nodes, OpenVolume, Result, Snapshot, SnapshotWish, ViewWish, Volume, VolumeWish,
 };
 use splitmirror::host::DevNo;
 use splitmirror::report::Class;
@@ -225,6 +225,7 @@ impl Backend for Volumes {
             size,
             cut_unix_nanos: Some(1_700_000_000_000_000_000),
             ready: true,
+            group: None,
         };
         state.snapshots.insert(id, (wish.name.clone(), snapshot.clone()));
         Ok(snapshot)
@@ -234,6 +235,9 @@ impl Backend for Volumes {
         let mut state = self.state();
         if state.view_of(id).is_some() {
             return Err(Error::precondition("a view shows it"));
+        }
+        if state.snapshots.get(id).is_some_and(|(_, snapshot)| snapshot.group.is_some()) {
+            return Err(Error::invalid("it is one of a group"));
         }
         state.snapshots.remove(id);
         Ok(())
@@ -252,6 +256,42 @@ impl Backend for Volumes {
             || wish.pool.as_ref().is_some_and(|pool| pool.as_str() != POOL);
         let fits = if elsewhere || wish.images > 3 { Bytes::ZERO } else { self.state().free() };
         Ok(Capacity { available: fits, largest: fits })
+    }
+}
+
+impl Groups for Volumes {
+    async fn create_group(&self, wish: &GroupWish, deadline: Deadline) -> Result<Group> {
+        let id = format!("group-{}", wish.name);
+        if let Some(found) = self.get_group(&id, &[]).await? {
+            let volumes = found.snapshots.iter().map(|snapshot| snapshot.volume.clone()).collect();
+            return if wish.volumes == volumes { Ok(found) } else { Err(exists(&wish.name)) };
+        }
+        for volume in &wish.volumes {
+            let wish = SnapshotWish {
+                name: format!("{} of {volume}", wish.name),
+                volume: volume.clone(),
+                min_in_sync: wish.min_in_sync,
+                nodes: Nodes::default(),
+                volume_snapshot: wish.volume_group_snapshot.clone(),
+            };
+            let snapshot = self.create_snapshot(&wish, deadline).await?;
+            let mut state = self.state();
+            let (_, snapshot) = state.snapshots.get_mut(&snapshot.id).expect("just made");
+            snapshot.group = Some(id.clone());
+        }
+        Ok(self.get_group(&id, &[]).await?.expect("just made"))
+    }
+
+    async fn delete_group(&self, id: &str, _: &[String], _: Deadline) -> Result<()> {
+        self.state().snapshots.retain(|_, (_, snapshot)| snapshot.group.as_deref() != Some(id));
+        Ok(())
+    }
+
+    async fn get_group(&self, id: &str, _: &[String]) -> Result<Option<Group>> {
+        let mut snapshots = self.list_snapshots().await?;
+        snapshots.retain(|snapshot| snapshot.group.as_deref() == Some(id));
+        let first = snapshots.first().map(|snapshot| snapshot.cut_unix_nanos);
+        Ok(first.map(|cut_unix_nanos| Group { id: id.to_owned(), cut_unix_nanos, ready: true, snapshots }))
     }
 }
 
