@@ -76,15 +76,24 @@ pub fn finish(seen: &Seen, slot: usize, memo: &Memo) -> Next {
         if !status.is_settled() {
             return Next::Wait(Waiting::Sync);
         }
-        if let Some(next) = attached_devices(seen, slot) {
-            return next;
+        // With it all others that are to be copied in full and have no leg in the table: the kernel refuses one with as many empty
+        // slots as the array had slots before (`validate_raid_redundancy`), which several new images would make.
+        let missing = |other: usize| seen.slots[other].is_rebuild() && !table.has_leg(other);
+        let rebuild: Vec<usize> = match of.is_rebuild() {
+            true => seen.attached_slots().filter(|other| *other == slot || missing(*other)).collect(),
+            false => Vec::new(),
+        };
+        for joining in rebuild.iter().copied().chain([slot]) {
+            if let Some(next) = attached_devices(seen, joining) {
+                return next;
+            }
         }
         if !seen.tags.pending {
             return Next::Do(Step::Commit(Edit::Pending));
         }
-        let rebuild: Vec<usize> = if of.is_rebuild() { vec![slot] } else { Vec::new() };
         let returning = rebuild.is_empty().then_some(Returning { slot, events: of.tags.events });
-        let with = |other: usize| other == slot || table.has_leg(other);
+        let joins = rebuild.clone();
+        let with = |other: usize| other == slot || joins.contains(&other) || table.has_leg(other);
         return match tables::table(seen, with, rebuild) {
             Some(table) => Next::Do(Step::Swap { table, returning }),
             None => {

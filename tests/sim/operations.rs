@@ -63,7 +63,7 @@ cut_everywhere! {
     rolling_back_to_the_newer_split: roll_back(&["one", "two"]);
     adding_an_image: set_images(2, 3);
     adding_two_images: set_images(2, 4);
-    adding_an_image_beside_a_split: add_beside_a_split();
+    adding_two_images_beside_a_split: add_beside_a_split();
     removing_an_image: set_images(3, 2);
     removing_two_images: set_images(4, 2);
     removing_an_image_beside_a_split: remove_beside_a_split();
@@ -283,7 +283,7 @@ fn add_beside_a_split() -> Operation {
     let mut before = Machine::with_wide_volume(2);
     before.split("a", "one");
     before.host.sleep(Duration::from_secs(1));
-    Operation { before, ..set_images(2, 3) }
+    Operation { before, ..set_images(2, 4) }
 }
 
 fn remove_beside_a_split() -> Operation {
