@@ -19,7 +19,7 @@ struct Scenario {
     run: fn(&str) -> Outcome,
 }
 
-const SCENARIOS: [Scenario; 13] = [
+const SCENARIOS: [Scenario; 14] = [
     Scenario {
         name: "sanity_mount",
         needs: "disks=3 size=512M mem=768 timeout=400 alone",
@@ -48,6 +48,7 @@ const SCENARIOS: [Scenario; 13] = [
     Scenario { name: "bad_input", needs: "disks=3 size=1G mem=768", run: journeys::bad_input },
     Scenario { name: "damaged_pool", needs: "disks=3 size=1G mem=768", run: journeys::damaged_pool },
     Scenario { name: "command_line", needs: "disks=4 size=1G mem=768", run: journeys::command_line },
+    Scenario { name: "changed_by_hand", needs: "disks=3 size=1G mem=768", run: journeys::changed },
     Scenario { name: "rolled_back_by_hand", needs: "disks=3 size=1G mem=768", run: journeys::rolled_back },
 ];
 
