@@ -271,12 +271,12 @@ fn now_has<const IMAGES: usize>(machine: &mut Machine, _: usize) {
 
 fn set_images(from: usize, to: usize) -> Operation {
     let before = Machine::with_wide_volume(from);
-    let (act, done): (fn(&mut Process) -> _, fn(&mut Machine, usize)) = match to {
-        2 => (act_images::<2>, now_has::<2>),
-        3 => (act_images::<3>, now_has::<3>),
-        _ => (act_images::<4>, now_has::<4>),
-    };
-    Operation { before, act, done, finish: true }
+    let four = Operation { before, act: act_images::<4>, done: now_has::<4>, finish: true };
+    match to {
+        2 => Operation { act: act_images::<2>, done: now_has::<2>, ..four },
+        3 => Operation { act: act_images::<3>, done: now_has::<3>, ..four },
+        _ => four,
+    }
 }
 
 fn add_beside_a_split() -> Operation {
