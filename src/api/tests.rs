@@ -192,10 +192,8 @@ fn what_is_decided_once_is_immutable() {
         ("/spec/lv", json!("x")),
         ("/spec/name", json!("x")),
         ("/spec/name", Value::Null),
-        ("/spec/images", json!(2)),
+        ("/spec/images", Value::Null),
         ("/spec/regionSize", json!("4Mi")),
-        ("/spec/minRecoveryRate", json!(1)),
-        ("/spec/maxRecoveryRate", json!(1)),
     ];
     for change in volume_fields {
         assert!(allows("MirrorVolume", &volume(), std::slice::from_ref(&change)).is_err(), "{change:?}");
@@ -222,6 +220,21 @@ fn what_is_decided_once_is_immutable() {
         allows("MirrorVolume", &volume(), &[("/spec/claim", json!({"namespace": "n", "name": "c"}))]),
         Ok(())
     );
+}
+
+#[test]
+fn images_rates_and_what_reads_avoid_are_changed_within_reason() {
+    for (field, good, bad) in [
+        ("images", json!(2), json!(11)),
+        ("minRecoveryRate", json!(1), json!(0)),
+        ("maxRecoveryRate", json!(1), json!(0)),
+        ("writeMostly", json!("rotational"), json!("0")),
+    ] {
+        let change = |value| allows("MirrorVolume", &volume(), &[(&format!("/spec/{field}"), value)]);
+        assert_eq!(change(good), Ok(()), "{field}");
+        assert!(change(bad).is_err(), "{field}");
+    }
+    assert!(allows("MirrorVolume", &view(), &[("/spec/writeMostly", json!("none"))]).is_err());
 }
 
 #[test]
