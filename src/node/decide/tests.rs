@@ -243,6 +243,15 @@ fn volumes_are_made_told_grown_and_removed() {
             "do Modify; Ready Ready=Active Degraded=Whole Modified=Changing",
         ),
         (
+            json!({"spec": {"images": 2}, "status": {"phase": "Failed", "size": "8Mi", "conditions": [{
+                "type": "Ready", "status": "False", "reason": "Exists", "message": "",
+                "lastTransitionTime": "2023-01-01T00:00:00Z",
+            }]}}),
+            Some(info(&WHOLE)),
+            None,
+            "Failed Ready=Exists Degraded=Whole",
+        ),
+        (
             json!({"spec": {"minRecoveryRate": 9}, "status": {"phase": "Ready", "size": "8Mi"}}),
             Some(info(&WHOLE)),
             Some(&no_room),

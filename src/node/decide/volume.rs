@@ -36,8 +36,12 @@ pub(super) fn was_made(status: &MirrorVolumeStatus) -> bool {
     status.size.is_some()
 }
 
+/// Whether the object has been about this volume before. One that never fitted it does not change it.
 fn belongs(object: &MirrorVolume) -> bool {
-    object.status.as_ref().is_some_and(was_made)
+    object.status.as_ref().is_some_and(|status| {
+        let refused = conditions::refusal(&status.conditions, Type::Ready, None);
+        was_made(status) && !matches!(refused, Some((Class::Exists, _)))
+    })
 }
 
 /// The status of a volume that cannot be used as it should be.
@@ -183,7 +187,6 @@ fn misfit(object: &MirrorVolume, volume: &VolumeInfo) -> Option<Refused> {
     let spec = &object.spec;
     let images = count(volume.slots.len());
     let differs = |what: String| Refused::new(Class::Exists, format!("volume {} has {what}", volume.id));
-    // An object that never was about this volume does not change it.
     let other_images = spec.images.filter(|wanted| *wanted != images && !belongs(object));
     if let Some(wanted) = other_images {
         return Some(differs(format!("{images} images, not {wanted}")));
