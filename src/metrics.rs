@@ -314,6 +314,7 @@ mod tests {
             state,
             device: format!("/dev/sd{index}"),
             write_mostly: false,
+            rotational: false,
             snapshot: None,
         };
         let volume = VolumeInfo {

@@ -64,20 +64,14 @@ use crate::volume::info;
         .message("name is immutable")
 )]
 #[x_kube(
-    validation = Rule::new("has(self.images) == has(oldSelf.images) && (!has(self.images) || self.images == oldSelf.images)")
-        .message("images is immutable")
+    validation = Rule::new("has(self.images) == has(oldSelf.images)").message("images is changed, not taken away")
+)]
+#[x_kube(
+    validation = Rule::new("has(self.lv) || !has(self.writeMostly)").message("a view has no images of its own")
 )]
 #[x_kube(
     validation = Rule::new("has(self.regionSize) == has(oldSelf.regionSize) && (!has(self.regionSize) || self.regionSize == oldSelf.regionSize)")
         .message("regionSize is immutable")
-)]
-#[x_kube(
-    validation = Rule::new("has(self.minRecoveryRate) == has(oldSelf.minRecoveryRate) && (!has(self.minRecoveryRate) || self.minRecoveryRate == oldSelf.minRecoveryRate)")
-        .message("minRecoveryRate is immutable")
-)]
-#[x_kube(
-    validation = Rule::new("has(self.maxRecoveryRate) == has(oldSelf.maxRecoveryRate) && (!has(self.maxRecoveryRate) || self.maxRecoveryRate == oldSelf.maxRecoveryRate)")
-        .message("maxRecoveryRate is immutable")
 )]
 #[x_kube(
     validation = Rule::new("has(self.source) == has(oldSelf.source) && (!has(self.source) || self.source == oldSelf.source)")
@@ -110,7 +104,7 @@ pub struct MirrorVolumeSpec {
     /// At most this large, after rounding up to whole extents.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<Size>,
-    /// Copies of the data, each on a disk of its own.
+    /// Copies of the data, each on a disk of its own. More are copied in the background, the last are the first to leave.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 2, max = 10))]
     pub images: Option<u8>,
@@ -126,6 +120,9 @@ pub struct MirrorVolumeSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 2_147_483_647))]
     pub max_recovery_rate: Option<u64>,
+    /// Which images are read from only when no other can be. Default: whatever is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write_mostly: Option<WriteMostly>,
     /// What it shows. With it the volume is a view: read-only, no copy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
@@ -138,6 +135,16 @@ pub struct MirrorVolumeSpec {
     /// It is to be deleted with all its data. Deleting this object alone deletes nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub delete: bool,
+}
+
+/// Which images reads avoid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum WriteMostly {
+    /// None.
+    None,
+    /// Those on disks that seek, if not all are.
+    Rotational,
 }
 
 /// What a view shows.
@@ -158,8 +165,8 @@ pub struct MirrorVolumeStatus {
     /// In one word.
     #[x_kube(validation = Rule::new("oldSelf != 'Deleting' || self in ['Deleting', 'Failed']").message("a volume that is being deleted does not come back"))]
     pub phase: VolumePhase,
-    /// Ready: it can be used. Degraded: fewer images are in sync than there should be. Resized, Deleted: False while what
-    /// was asked for is refused.
+    /// Ready: it can be used. Degraded: fewer images are in sync than there should be. Resized, Modified, Deleted:
+    /// False while what was asked for is not done.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::cli::args::{Format, HostArgs, RollbackArgs, VolumeCommand};
+use crate::cli::args::{Format, HostArgs, RollbackArgs, SetArgs, VolumeCommand};
 use crate::cli::error::{Error, Result};
 use crate::cli::open;
 use crate::cli::output::{Table, details, json, or_dash};
@@ -17,6 +17,7 @@ use crate::report::Class;
 use crate::units::Bytes;
 use crate::volume::info::{SlotInfo, SlotState, VolumeInfo};
 use crate::volume::spec::RollbackSpec;
+use crate::volume::tune::Change;
 
 pub(super) fn run(command: VolumeCommand, args: &HostArgs, out: &mut dyn Write) -> Result<()> {
     match command {
@@ -37,6 +38,7 @@ pub(super) fn run(command: VolumeCommand, args: &HostArgs, out: &mut dyn Write) 
             })
         }
         VolumeCommand::Rollback(rollback) => roll_back(&rollback, args, out),
+        VolumeCommand::Set(set) => change(&set, args, out),
     }
 }
 
@@ -65,6 +67,18 @@ fn roll_back(args: &RollbackArgs, host: &HostArgs, out: &mut dyn Write) -> Resul
             Ok(writeln!(out, "volume {volume} is as it was in snapshot {snapshot}: {copied} copied back")?)
         }
     }
+}
+
+fn change(args: &SetArgs, host: &HostArgs, out: &mut dyn Write) -> Result<()> {
+    let engine = open(host, &args.pool)?;
+    let volume = find(engine.volumes()?, &args.volume)?;
+    let change = Change {
+        images: args.images,
+        min_recovery_rate: args.min_recovery_rate,
+        max_recovery_rate: args.max_recovery_rate,
+        write_mostly: args.write_mostly.clone(),
+    };
+    print(&engine.modify_volume(&volume.id, &change)?, args.output.output, out)
 }
 
 fn find(volumes: Vec<VolumeInfo>, id: &str) -> Result<VolumeInfo> {
@@ -184,6 +198,7 @@ mod tests {
             state,
             device: format!("/dev/sd{index}"),
             write_mostly: index == 2,
+            rotational: false,
             snapshot: snapshot.map(str::to_owned),
         };
         let snapshot = SnapshotInfo {

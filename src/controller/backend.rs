@@ -29,6 +29,7 @@ use crate::csi::backend::{
 };
 use crate::report::Class;
 use crate::units::Bytes;
+use crate::volume::tune::Change;
 
 /// How long the API server may take to tell of what the cache does not know.
 const LOOK_MAX: Duration = Duration::from_secs(10);
@@ -262,6 +263,10 @@ impl Backend for Controller {
         deadline: Deadline,
     ) -> Result<Bytes> {
         self.grow_volume(id, min, limit, &self.patience(deadline).await?).await
+    }
+
+    async fn modify_volume(&self, id: &str, change: &Change, deadline: Deadline) -> Result<()> {
+        self.alter_volume(id, change, &self.patience(deadline).await?).await
     }
 
     async fn create_snapshot(&self, wish: &SnapshotWish, deadline: Deadline) -> Result<Snapshot> {

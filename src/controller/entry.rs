@@ -63,7 +63,7 @@ fn refusals(conditions: &[Condition]) -> Vec<Refusal> {
         let generation = conditions::find(conditions, of)?.observed_generation.unwrap_or(0);
         Some(Refusal { of, generation, class, message: message.into() })
     };
-    [Type::Ready, Type::Resized, Type::Deleted].into_iter().filter_map(refusal).collect()
+    [Type::Ready, Type::Resized, Type::Modified, Type::Deleted].into_iter().filter_map(refusal).collect()
 }
 
 /// The refusal of what the object asks for since `generation`, if it is final.
@@ -112,6 +112,8 @@ pub struct VolumeEntry {
     pub ordered: Option<Box<RollbackOrder>>,
     /// What its node says of a rollback.
     pub rollback: Option<Box<RollbackTold>>,
+    /// The generation up to which its images, and how they are copied and read, are as asked for.
+    pub settled: Option<i64>,
     refusals: Vec<Refusal>,
 }
 
@@ -182,6 +184,12 @@ impl Entry for VolumeEntry {
             staged: status.is_some_and(|status| status.staged),
             ordered: spec.rollback.clone(),
             rollback: status.and_then(|status| status.rollback.clone()),
+            settled: status
+                .filter(|_| {
+                    let changing = conditions::find(conditions, Type::Modified).is_some();
+                    conditions::is_true(conditions, Type::Ready) && !changing
+                })
+                .and_then(|status| status.observed_generation),
             refusals: refusals(conditions),
         }
     }

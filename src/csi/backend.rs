@@ -14,6 +14,7 @@ use crate::report::{self, Class};
 use crate::units::Bytes;
 use crate::volume::changes::Blocks;
 use crate::volume::spec::VolumeSpec;
+use crate::volume::tune::Change;
 
 /// Why a call failed: what the caller can do about it, and what a person should read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -303,6 +304,14 @@ pub trait Backend: Send + Sync + 'static {
         limit: Option<Bytes>,
         deadline: Deadline,
     ) -> impl Future<Output = Result<Bytes>> + Send;
+
+    /// Changes a mirrored volume while it is used; what it is not told stays.
+    fn modify_volume(
+        &self,
+        id: &str,
+        change: &Change,
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<()>> + Send;
 
     /// Splits an image off, or finds the snapshot of that name. One of another volume is `Exists`; when no image can
     /// be spared, or the volume is where the snapshot may not be, `Exhausted`.

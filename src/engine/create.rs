@@ -114,6 +114,10 @@ impl<H: Host> Engine<H> {
             if session.is_syncing(&seen) {
                 return Ok(None);
             }
+            if seen.leaving_slots().next().is_some() {
+                session.take_up(&name, self).map(drop)?;
+                return Ok(None);
+            }
             if let Some(snapshot) = seen.split_slots().find_map(|slot| seen.snapshot_key(slot)) {
                 let id = key::snapshot_id(&name, &snapshot);
                 let message = format!("volume {name} has snapshot {id}: delete that first");

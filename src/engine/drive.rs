@@ -102,6 +102,11 @@ impl<H: Host> Session<'_, H> {
             return Ok(Taken::NotUp);
         }
         self.finish_split(lv)?;
-        Ok(if self.finish_merges(lv, engine)? { Taken::Rests } else { Taken::UnderWay })
+        let left = matches!(self.finish_leaving(lv)?, Rest::Done);
+        if !(self.finish_merges(lv, engine)? && left) {
+            return Ok(Taken::UnderWay);
+        }
+        // What had to wait for the copy.
+        Ok(if matches!(self.bring_up(lv)?, Rest::Done) { Taken::Rests } else { Taken::UnderWay })
     }
 }

@@ -103,7 +103,7 @@ impl<H: Host> Session<'_, H> {
             min_recovery_rate: seen.raid.min_recovery_rate,
             max_recovery_rate: seen.raid.max_recovery_rate,
             device: seen.top.as_ref().map(|top| format!("/dev/dm-{}", top.info.devno.minor)),
-            slots: (0..seen.slots.len()).map(|slot| slot_info(&seen, slot)).collect(),
+            slots: (0..seen.staying()).map(|slot| slot_info(&seen, slot)).collect(),
             sync_percent: status.map_or(0.0, |status| f64::from(status.percent())),
             to_resync: to_resync(&seen),
             snapshots,
@@ -209,6 +209,7 @@ fn slot_info(seen: &Seen, slot: usize) -> SlotInfo {
         state,
         device: of.device.clone(),
         write_mostly: of.is_write_mostly(),
+        rotational: of.rotational,
         snapshot: seen.snapshot_key(slot).map(|key| key::snapshot_id(&seen.lv.name, &key)),
     }
 }
@@ -255,7 +256,7 @@ fn problems(seen: &Seen) -> Vec<String> {
         Some(top) if top.info.suspended => problems.push("I/O to it is held back".to_owned()),
         Some(_) => {}
     }
-    for slot in 0..seen.slots.len() {
+    for slot in 0..seen.staying() {
         let info = slot_info(seen, slot);
         match info.state {
             SlotState::Missing => problems.push(format!("image {slot} is missing ({})", info.device)),

@@ -17,6 +17,7 @@ mod extents;
 mod format;
 pub mod group;
 mod group_snapshots;
+mod images;
 mod info;
 mod merges;
 pub mod observe;

@@ -306,6 +306,7 @@ impl<H: Host + Clone + 'static, M: Mounts> Agent<H, M> {
             Work::CreateVolume(_)
             | Work::CreateView { .. }
             | Work::Expand { .. }
+            | Work::Modify { .. }
             | Work::Activate(_)
             | Work::DeleteVolume(_)
             | Work::Split(_)

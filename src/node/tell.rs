@@ -78,6 +78,9 @@ pub fn volume(object: &MirrorVolume, new: &MirrorVolumeStatus) -> Vec<Note> {
     if let Some(why) = newly_refused(Type::Resized, &old.conditions, &new.conditions) {
         note(true, "ExpansionRefused", "Expand", why.to_owned());
     }
+    if let Some(why) = newly_refused(Type::Modified, &old.conditions, &new.conditions) {
+        note(true, "ModificationRefused", "Modify", why.to_owned());
+    }
     for slot in &new.slots {
         let was = old.slots.iter().find(|was| was.index == slot.index).map(|was| was.state);
         let (index, device) = (slot.index, &slot.device);

@@ -25,6 +25,9 @@ pub async fn run<H: Host + 'static, M: Mounts>(pool: &Pool<H, M>, work: Work) ->
         Work::Expand { lv, size, limit } => {
             pool.change(move |engine| engine.expand_volume(&lv, size, limit)).await.map(drop)
         }
+        Work::Modify { lv, change } => {
+            pool.change(move |engine| engine.modify_volume(&lv, &change)).await.map(drop)
+        }
         Work::Activate(lv) => pool.change(move |engine| engine.activate(&lv)).await,
         Work::DeleteVolume(lv) => pool.delete_volume(lv.as_str()).await,
         Work::Split(spec) => pool.change(move |engine| engine.create_snapshot(&spec)).await.map(drop),
@@ -53,6 +56,7 @@ pub fn name(work: &Work) -> &'static str {
         Work::CreateVolume(_) => "create volume",
         Work::CreateView { .. } => "create view",
         Work::Expand { .. } => "expand volume",
+        Work::Modify { .. } => "modify volume",
         Work::Activate(_) => "activate volume",
         Work::DeleteVolume(_) => "delete volume",
         Work::Split(_) => "split",

@@ -14,6 +14,7 @@ use crate::units::Bytes;
 use crate::volume::changes::Blocks;
 use crate::volume::info::{GroupInfo, SnapshotInfo, ViewInfo, VolumeInfo};
 use crate::volume::spec::{GroupSpec, SnapshotSpec};
+use crate::volume::tune::Change;
 
 /// One pool on one node.
 pub struct OnePool<H, M> {
@@ -111,6 +112,11 @@ impl<H: Host + 'static, M: Mounts> Backend for OnePool<H, M> {
     async fn expand_volume(&self, id: &str, min: Bytes, limit: Option<Bytes>, _: Deadline) -> Result<Bytes> {
         let id = pool::lv(id)?;
         self.pool.change(move |engine| engine.expand_volume(&id, min, limit)).await
+    }
+
+    async fn modify_volume(&self, id: &str, change: &Change, _: Deadline) -> Result<()> {
+        let (id, change) = (pool::lv(id)?, change.clone());
+        self.pool.change(move |engine| engine.modify_volume(&id, &change)).await.map(drop)
     }
 
     async fn create_snapshot(&self, wish: &SnapshotWish, _: Deadline) -> Result<Snapshot> {

@@ -4,7 +4,7 @@
 
 use crate::ids::LvName;
 use crate::lvm2::edit::{self, EditError};
-use crate::lvm2::model::VolumeGroup;
+use crate::lvm2::model::{LogicalVolume, VolumeGroup};
 use crate::volume::seen::Seen;
 use crate::volume::step::Edit;
 use crate::volume::tags::{self, ImageTags, Membership, VolumeTags};
@@ -74,6 +74,20 @@ pub fn apply(vg: &VolumeGroup, seen: &Seen, edit: &Edit) -> Result<VolumeGroup, 
             Ok(with_image_tags(&vg, seen, *slot, |tags| *tags = ImageTags::default()))
         }
         Edit::SwapLost { source } => swap_lost(vg, seen, *source),
+        Edit::Leave { slots } => {
+            let vg = slots.iter().try_fold(vg.clone(), |vg, slot| {
+                let vg = edit::mark_split(&vg, lv, *slot)?;
+                Ok(with_image_tags(&vg, seen, *slot, |tags| {
+                    *tags = ImageTags { leaving: true, ..ImageTags::default() };
+                }))
+            })?;
+            Ok(with_volume_tags(&vg, seen, |tags| tags.pending = true))
+        }
+        Edit::Left => edit::remove_legs(vg, lv, seen.staying()),
+        Edit::Tune { min_recovery_rate, max_recovery_rate, write_mostly } => {
+            let vg = edit::set_rates(vg, lv, *min_recovery_rate, *max_recovery_rate)?;
+            edit::set_write_mostly(&vg, lv, write_mostly)
+        }
     }
 }
 
@@ -88,12 +102,27 @@ pub fn apply_all<'a>(
     edits.into_iter().try_fold(vg.clone(), |vg, (seen, edit)| apply(&vg, seen, edit))
 }
 
+/// New images, which the metadata has already, are to be copied up; pending.
+#[must_use]
+pub fn added(vg: &VolumeGroup, seen: &Seen) -> VolumeGroup {
+    let mut vg = vg.clone();
+    let slots = vg.lv(&seen.lv.name).and_then(LogicalVolume::raid1).map(|raid| raid.slots.clone());
+    for names in slots.into_iter().flatten().skip(seen.slots.len()) {
+        if let Some(image) = vg.lv_mut(&names.image) {
+            image.tags.extend(ImageTags { merging: true, ..ImageTags::default() }.render());
+        }
+    }
+    // As beside any full copy: see `require_full_copy`.
+    let vg = doubt_splits(&vg, seen, "an image was added meanwhile", None);
+    with_volume_tags(&vg, seen, |tags| tags.pending = true)
+}
+
 /// Nothing on disk says which writes the kernel had begun to mark when the power went: a split of ours that was not
 /// pinned has failed and goes back in full, every other split may only be merged in full, and every attached image
 /// but one is copied up in full.
 fn swap_lost(vg: &VolumeGroup, seen: &Seen, source: usize) -> Result<VolumeGroup, EditError> {
     let mut vg = vg.clone();
-    for (slot, of) in seen.slots.iter().enumerate().filter(|(slot, _)| *slot != source) {
+    for (slot, of) in seen.slots.iter().enumerate().filter(|(slot, of)| *slot != source && !of.is_leaving()) {
         vg = if of.is_split() && !of.is_unpinned() {
             with_image_tags(&vg, seen, slot, |tags| {
                 tags.full = Some("power was lost during a table swap".into())
@@ -125,16 +154,21 @@ fn rebuild(vg: &VolumeGroup, seen: &Seen, slot: usize) -> Result<VolumeGroup, Ed
 /// that starts the array from this metadata asks the kernel for that copy.
 fn require_full_copy(vg: &VolumeGroup, seen: &Seen, slot: usize) -> Result<VolumeGroup, EditError> {
     let vg = edit::set_rebuild(vg, &seen.lv.name, slot, true)?;
-    let others = (0..seen.slots.len()).filter(|other| *other != slot);
-    Ok(others.fold(vg, |vg, other| {
+    Ok(doubt_splits(&vg, seen, &format!("image {slot} was copied in full meanwhile"), Some(slot)))
+}
+
+/// Every split but one may only be merged in full.
+fn doubt_splits(vg: &VolumeGroup, seen: &Seen, why: &str, but: Option<usize>) -> VolumeGroup {
+    let others = (0..seen.slots.len()).filter(|other| Some(*other) != but);
+    others.fold(vg.clone(), |vg, other| {
         let tracked = vg.lv(&seen.slots[other].image.name).is_some_and(|image| image.is_tracked_image());
         if !tracked {
             return vg;
         }
         with_image_tags(&vg, seen, other, |tags| {
-            tags.full.get_or_insert_with(|| format!("image {slot} was copied in full meanwhile"));
+            tags.full.get_or_insert_with(|| why.to_owned());
         })
-    }))
+    })
 }
 
 /// Replaces our tags of the top LV; those of others stay.

@@ -38,6 +38,9 @@ pub struct SlotInfo {
     pub device: String,
     /// Reads prefer other slots.
     pub write_mostly: bool,
+    /// Its disk seeks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rotational: bool,
     /// The snapshot its image is, when it is split.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,

@@ -223,6 +223,22 @@ pub enum Edit {
         /// Its slot.
         slot: usize,
     },
+    /// The last images are to leave for good; pending.
+    Leave {
+        /// Their slots.
+        slots: Vec<usize>,
+    },
+    /// What was leaving has left: its extents are free.
+    Left,
+    /// How fast the array recovers, and which images it reads from.
+    Tune {
+        /// KiB/s per image that recovery is never throttled below; the kernel's when `None`.
+        min_recovery_rate: Option<u64>,
+        /// KiB/s per image that recovery is throttled to; the kernel's when `None`.
+        max_recovery_rate: Option<u64>,
+        /// Slots whose images reads avoid.
+        write_mostly: Vec<usize>,
+    },
     /// Power was lost before a swap was pinned: see [`super::bring_up`].
     SwapLost {
         /// The slot whose image is good.

@@ -5,8 +5,8 @@
 //! a power cut in between means); `formatting` while a file system is made on it for the first time; `rollback` while it is
 //! made to hold what a snapshot holds, and by whose request; the last request that was carried out. On an image: the
 //! snapshot it is, when it was cut, the event count of its superblock once the split is pinned, the group of snapshots it was
-//! cut with, the read-only volumes that show it, why its merge must be in full, and `merging` from the merge until the
-//! resync is known to be complete.
+//! cut with, the read-only volumes that show it, why its merge must be in full, `merging` from the merge until the resync
+//! is known to be complete, and `leaving` from when it is to go for good until its extents are free.
 //!
 //! Any text is kept in a tag's alphabet by writing other bytes as `+XX`.
 //! Source: LVM2 `lib/misc/lvm-string.c` (characters allowed in tags).
@@ -32,6 +32,7 @@ mod key {
     pub const VIEW: &str = "view";
     pub const FULL: &str = "full";
     pub const MERGING: &str = "merging";
+    pub const LEAVING: &str = "leaving";
     pub const RESERVE: &str = "reserve";
 }
 
@@ -130,8 +131,10 @@ pub struct ImageTags {
     pub views: Vec<String>,
     /// Why it may only be merged by copying all of it.
     pub full: Option<String>,
-    /// It is attached again, and not yet known to be equal.
+    /// It is attached again, or new, and not yet known to be equal.
     pub merging: bool,
+    /// It leaves the volume for good.
+    pub leaving: bool,
 }
 
 impl ImageTags {
@@ -149,6 +152,7 @@ impl ImageTags {
             views: values(lv, key::VIEW).collect(),
             full: value(lv, key::FULL),
             merging: has(lv, key::MERGING),
+            leaving: has(lv, key::LEAVING),
         }
     }
 
@@ -165,6 +169,7 @@ impl ImageTags {
         tags.extend(self.views.iter().map(|name| pair(key::VIEW, name)));
         tags.extend(self.full.as_deref().map(|why| pair(key::FULL, why)));
         tags.extend(self.merging.then(|| mark(key::MERGING)));
+        tags.extend(self.leaving.then(|| mark(key::LEAVING)));
         tags
     }
 }

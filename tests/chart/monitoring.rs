@@ -64,6 +64,7 @@ fn observation() -> Observation {
             state: SlotState::Split,
             device: "/dev/sda".into(),
             write_mostly: false,
+            rotational: false,
             snapshot: None,
         }],
         sync_percent: 100.0,

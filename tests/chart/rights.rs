@@ -92,6 +92,7 @@ fn the_provisioner_has_what_it_needs() {
         ("persistentvolumeclaims", "get list watch update"),
         ("storageclasses.storage.k8s.io", "get list watch"),
         ("csinodes.storage.k8s.io", "get list watch"),
+        ("volumeattributesclasses.storage.k8s.io", "get list watch"),
         ("nodes", "get list watch"),
         ("events", "create patch"),
         ("volumesnapshots.snapshot.storage.k8s.io", "get list watch update"),
@@ -143,6 +144,7 @@ fn the_resizer_has_what_it_needs() {
         ("persistentvolumes", "get list watch patch"),
         ("persistentvolumeclaims", "get list watch"),
         ("persistentvolumeclaims/status", "patch"),
+        ("volumeattributesclasses.storage.k8s.io", "get list watch"),
         ("events", "create patch"),
     ]);
     assert_eq!(cluster_rules("resizer"), cluster);

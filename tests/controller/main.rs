@@ -26,6 +26,7 @@ mod groups;
 mod harness;
 mod lists;
 mod lost_nodes;
+mod modification;
 mod nodes;
 mod outages;
 mod rollbacks;

@@ -5,6 +5,7 @@ mod controller;
 mod fake;
 mod groups;
 mod harness;
+mod modification;
 mod node;
 mod node_refusals;
 mod snapshot_metadata;

@@ -25,6 +25,8 @@ pub struct Operation {
     run: fn(&dyn Operator) -> Outcome,
     /// Snapshots that exist when it is done.
     snapshots: &'static [&'static str],
+    /// Images that the volume has then.
+    images: usize,
 }
 
 /// The engine, whatever its host.
@@ -34,6 +36,7 @@ pub trait Operator {
     fn create(&self, name: &str) -> Outcome;
     fn delete(&self, name: &str) -> Outcome;
     fn expand(&self, size: Bytes) -> Outcome;
+    fn images(&self, images: usize) -> Outcome;
 }
 
 impl<H: Host> Operator for Engine<H> {
@@ -52,32 +55,81 @@ impl<H: Host> Operator for Engine<H> {
     fn expand(&self, size: Bytes) -> Outcome {
         self.expand_volume(&"v".parse().map_err(say)?, size, None).map_err(say).map(|_| ())
     }
+    fn images(&self, images: usize) -> Outcome {
+        let volume = "v".parse().map_err(say)?;
+        self.modify_volume(&volume, &crate::images::images(images)).map_err(say).map(|_| ())
+    }
 }
 
-pub const OPERATIONS: [Operation; 8] = [
-    Operation { name: "split", prepare: |_| Ok(()), run: |e| e.split("s"), snapshots: &["s"] },
+pub const OPERATIONS: [Operation; 11] = [
+    Operation { name: "split", prepare: |_| Ok(()), run: |e| e.split("s"), snapshots: &["s"], images: 3 },
     Operation {
         name: "second_split",
         prepare: |e| lab::split(e, "old", "v").map(|_| ()),
         run: |e| e.split("s"),
         snapshots: &["old", "s"],
+        images: 3,
     },
     Operation {
         name: "merge",
         prepare: |e| lab::split(e, "s", "v").map(|_| ()),
         run: |e| e.merge("s"),
         snapshots: &[],
+        images: 3,
     },
-    Operation { name: "merge_of_the_older", prepare: two_splits, run: |e| e.merge("old"), snapshots: &["s"] },
-    Operation { name: "merge_of_the_newer", prepare: two_splits, run: |e| e.merge("s"), snapshots: &["old"] },
-    Operation { name: "create", prepare: |_| Ok(()), run: |e| e.create("w"), snapshots: &[] },
+    Operation {
+        name: "merge_of_the_older",
+        prepare: two_splits,
+        run: |e| e.merge("old"),
+        snapshots: &["s"],
+        images: 3,
+    },
+    Operation {
+        name: "merge_of_the_newer",
+        prepare: two_splits,
+        run: |e| e.merge("s"),
+        snapshots: &["old"],
+        images: 3,
+    },
+    Operation { name: "create", prepare: |_| Ok(()), run: |e| e.create("w"), snapshots: &[], images: 3 },
     Operation {
         name: "delete",
         prepare: |e| lab::new_volume(e, "w", 2).map(|_| ()),
         run: |e| e.delete("w"),
         snapshots: &[],
+        images: 3,
     },
-    Operation { name: "expand", prepare: |_| Ok(()), run: |e| e.expand(Bytes::mib(32)), snapshots: &[] },
+    Operation {
+        name: "expand",
+        prepare: |_| Ok(()),
+        run: |e| e.expand(Bytes::mib(32)),
+        snapshots: &[],
+        images: 3,
+    },
+    Operation {
+        name: "adding_an_image",
+        prepare: |e| e.images(2),
+        run: |e| e.images(3),
+        snapshots: &[],
+        images: 3,
+    },
+    Operation {
+        name: "adding_an_image_beside_a_split",
+        prepare: |e| {
+            e.images(2)?;
+            e.split("old")
+        },
+        run: |e| e.images(3),
+        snapshots: &["old"],
+        images: 3,
+    },
+    Operation {
+        name: "removing_an_image",
+        prepare: |_| Ok(()),
+        run: |e| e.images(2),
+        snapshots: &[],
+        images: 2,
+    },
 ];
 
 fn two_splits<H: Host>(engine: &Engine<H>) -> Outcome {
@@ -140,7 +192,7 @@ fn check<H: Host>(
     names.sort();
     ensure(names == operation.snapshots, || format!("snapshots {names:?} of {info:?}"))?;
     let equal = lab::legs_are_equal(engine, "v")?;
-    ensure(equal == 3 - names.len(), || format!("{equal} images attached: {info:?}"))?;
+    ensure(equal == operation.images - names.len(), || format!("{equal} images attached: {info:?}"))?;
     let now = check_instant(&lab::device(engine, "v")?, plan, low, high)?;
     for snapshot in &info.snapshots {
         let image = PathBuf::from(snapshot.device.as_ref().ok_or("a snapshot has no device")?);
@@ -148,7 +200,7 @@ fn check<H: Host>(
         lab::merge(engine, &snapshot.id)?;
         lab::legs_are_equal(engine, "v")?;
     }
-    ensure(lab::legs_are_equal(engine, "v")? == 3, || "an image is missing".into())
+    ensure(lab::legs_are_equal(engine, "v")? == operation.images, || "an image is missing".into())
 }
 
 /// The last disk is not the pool's: what the writers were told outlives the guest there.

@@ -14,6 +14,7 @@ mod groups;
 #[path = "../guest/mod.rs"]
 mod guest;
 mod host;
+mod images;
 #[path = "../guest/lab.rs"]
 mod lab;
 mod rollbacks;
@@ -53,6 +54,9 @@ fn main() -> ExitCode {
         scenario!(rollbacks::a_volume_in_use_is_not_rolled_back_and_one_rolled_back_is_not_used, 4),
         scenario!(changes::blocks_that_differ_between_snapshots_are_told_to_the_block, 5),
         scenario!(groups::a_group_is_one_instant_of_a_writer_that_goes_from_one_volume_to_the_other, 4),
+        scenario!(images::a_new_image_is_copied_in_full_and_no_other_is_written_to, 5),
+        scenario!(images::images_come_and_go_under_load_and_beside_snapshots, 6),
+        scenario!(images::rates_and_images_that_reads_avoid_are_changed_under_load, 4),
         scenario!(filesystems::ext4_mounted_and_busy_is_clean_in_every_snapshot, 4).on("400M"),
         scenario!(filesystems::xfs_mounted_and_busy_is_clean_in_every_snapshot, 4).on("400M"),
     ];

@@ -24,6 +24,7 @@ mod import;
 #[path = "../csi/fake/kernel.rs"]
 mod kernel;
 mod life;
+mod modification;
 mod outages;
 mod pools;
 mod refusals;

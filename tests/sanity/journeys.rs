@@ -335,6 +335,41 @@ pub fn rolled_back(_: &str) -> Outcome {
     standalone.stop()
 }
 
+/// A volume in use gets fewer images and more, by hand, while its server goes on.
+pub fn changed(_: &str) -> Outcome {
+    const LEN: usize = 1 << 20;
+    create_pool()?;
+    let standalone = Standalone::start()?;
+    let mut driver = Driver::connect()?;
+    let writer = raw(Mode::SingleNodeWriter);
+    let volume = driver.create(request("pvc-1", 64, &writer)).map_err(said)?;
+    let at = driver.open(&volume, &writer).map_err(said)?;
+    write_at(&at, 8 << 20, &vec![1; LEN])?;
+    let set = |more: &[&str]| -> Result<VolumeInfo, String> {
+        json(&[&["volume", "set", "pvc-1"][..], more].concat())
+    };
+    that("one image has left", set(&["--images", "2"])?.slots.len() == 2)?;
+    write_at(&at, 8 << 20, &vec![2; LEN])?;
+    let wider = set(&["--images", "3", "--min-recovery-rate", "100000"])?;
+    that("one is new", wider.slots.len() == 3 && wider.min_recovery_rate == Some(100_000))?;
+    // The server sees the copy through.
+    run(&mut splitmirror(&["volume", "show", "pvc-1", "--watch"])?)?;
+    let whole: VolumeInfo = json(&["volume", "show", "pvc-1"])?;
+    that("all are in sync", whole.slots.iter().all(|slot| slot.state == SlotState::InSync))?;
+    let refusal = |more: &[&str]| set(more).err().unwrap_or_default();
+    that("too few are refused", refusal(&["--images", "1"]).contains("2 to 10"))?;
+    that("so are more than there are disks for", refusal(&["--images", "4"]).contains("no room"))?;
+    that("and avoiding all", refusal(&["--write-mostly", "0,1,2"]).contains("cannot avoid all"))?;
+    driver.snapshot("nightly", &volume.volume_id).map_err(said)?;
+    that("a snapshot stays where it is", refusal(&["--images", "2"]).contains("is snapshot pvc-1@nightly"))?;
+    that("what was written is there", read_at(&at, 8 << 20, LEN)? == vec![2; LEN])?;
+    driver.close(&volume.volume_id).map_err(said)?;
+    let snapshot: SnapshotInfo = json(&["snapshot", "show", "nightly"])?;
+    patiently(|| driver.delete_snapshot(&snapshot.id))?;
+    driver.delete(&volume.volume_id).map_err(said)?;
+    standalone.stop()
+}
+
 /// What an incremental backup reads: only what it needs to make the newer snapshot of the older one.
 pub fn changed_blocks(_: &str) -> Outcome {
     const LEN: usize = 1 << 20;

@@ -20,7 +20,7 @@ struct Scenario {
     run: fn(&str) -> Outcome,
 }
 
-const SCENARIOS: [Scenario; 15] = [
+const SCENARIOS: [Scenario; 16] = [
     Scenario {
         name: "sanity_mount",
         needs: "disks=3 size=512M mem=768 timeout=400 alone",
@@ -51,6 +51,7 @@ const SCENARIOS: [Scenario; 15] = [
     Scenario { name: "damaged_pool", needs: "disks=3 size=1G mem=768", run: journeys::damaged_pool },
     Scenario { name: "command_line", needs: "disks=4 size=1G mem=768", run: journeys::command_line },
     Scenario { name: "changed_blocks", needs: "disks=3 size=1G mem=768", run: journeys::changed_blocks },
+    Scenario { name: "changed_by_hand", needs: "disks=3 size=1G mem=768", run: journeys::changed },
     Scenario { name: "rolled_back_by_hand", needs: "disks=3 size=1G mem=768", run: journeys::rolled_back },
 ];
 

@@ -11,11 +11,8 @@ use crate::Outcome;
 use crate::guest::{POOL, Standalone, create_pool, path, run, sanity, splitmirror};
 
 /// Why specs are skipped, by what they say when they skip themselves.
-const NOT_ADVERTISED: [(&str, &str); 9] = [
+const NOT_ADVERTISED: [(&str, &str); 6] = [
     ("Volume Cloning not supported", "CLONE_VOLUME: writable copies are not built yet"),
-    ("Modify volume not supported", "MODIFY_VOLUME: nothing of a volume can be modified yet"),
-    ("Modify Volume not supported", "MODIFY_VOLUME: nothing of a volume can be modified yet"),
-    ("ControllerModifyVolume not supported", "MODIFY_VOLUME: nothing of a volume can be modified yet"),
     (
         "ControllerPublishVolume not supported",
         "PUBLISH_UNPUBLISH_VOLUME: a volume is on its node, nothing is attached",
@@ -54,14 +51,16 @@ pub fn block(name: &str) -> Outcome {
 fn check(name: &str, access: &str) -> Outcome {
     create_pool()?;
     let standalone = Standalone::start()?;
-    let (report, parameters) = (path("report.json"), path("parameters.yaml"));
+    let (report, parameters, mutable) = (path("report.json"), path("parameters.yaml"), path("mutable.yaml"));
     fs::write(&parameters, "splitmirror.io/images: \"3\"\n").map_err(|error| error.to_string())?;
+    fs::write(&mutable, "splitmirror.io/maxRecoveryRate: \"100000\"\n").map_err(|error| error.to_string())?;
     let not_built: Vec<&str> = NOT_BUILT.iter().map(|(spec, _)| *spec).collect();
     let sanity = run(Command::new(sanity()?)
         .arg(format!("--csi.endpoint=unix://{}", Standalone::socket().display()))
         .arg(format!("--csi.mountdir={}", path("mount").display()))
         .arg(format!("--csi.stagingdir={}", path("staging").display()))
         .arg(format!("--csi.testvolumeparameters={}", parameters.display()))
+        .arg(format!("--csi.testvolumemutableparameters={}", mutable.display()))
         .arg(format!("--csi.testvolumesize={VOLUME_SIZE}"))
         .arg(format!("--csi.testvolumeexpandsize={EXPANDED_SIZE}"))
         .arg(format!("--csi.testvolumeaccesstype={access}"))

@@ -216,8 +216,23 @@ impl Machine {
     /// The same, of images whose first one lies on a disk that seeks: it is the one that is split off first.
     pub fn with_slow_first_image(images: usize) -> Self {
         let machine = Self::with_volume(images);
-        let volumes = machine.process().engine().expect("open").volumes().expect("listed");
-        machine.host.rotate(volumes[0].slots[0].device.as_ref());
+        machine.slow_first_image();
+        machine
+    }
+
+    /// The first image lies on a disk that seeks.
+    pub fn slow_first_image(&self) {
+        let volumes = self.process().engine().expect("open").volumes().expect("listed");
+        self.host.rotate(volumes[0].slots[0].device.as_ref());
+    }
+
+    /// A busy volume `a` in a pool of all disks.
+    pub fn with_wide_volume(images: usize) -> Self {
+        let mut machine = Self::with_pool();
+        machine.pool = machine.disks.clone();
+        pool::extend(&machine.host, &vg(), &machine.disks[3..], &options()).expect("extended");
+        machine.create("a", images);
+        machine.host.sleep(Duration::from_secs(2));
         machine
     }
 

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use splitmirror::engine::pool;
+use splitmirror::host::DeviceMapper;
+use splitmirror::raid::RaidTable;
 use splitmirror::volume::spec::RollbackSpec;
+use splitmirror::volume::tune::{Change, WriteMostly};
 
 use crate::crash::{Mode, Operation};
 use crate::machine::{
-    LARGER, Machine, group_spec, lv, options, snapshot_id, snapshot_spec, top, vg, volume_spec,
+    LARGER, Machine, Process, group_spec, lv, options, snapshot_id, snapshot_spec, top, vg, volume_spec,
 };
 
 /// One test for each way to fail.
@@ -62,6 +65,13 @@ cut_everywhere! {
     splitting_a_group: split_group();
     splitting_a_group_beside_older_splits: split_group_again();
     merging_a_group: merge_group();
+    adding_an_image: set_images(2, 3);
+    adding_two_images: set_images(2, 4);
+    adding_two_images_beside_a_split: add_beside_a_split();
+    removing_an_image: set_images(3, 2);
+    removing_two_images: set_images(4, 2);
+    removing_an_image_beside_a_split: remove_beside_a_split();
+    tuning_a_volume: tune();
     creating_a_view: create_view();
     deleting_a_view: delete_view();
 }
@@ -255,6 +265,64 @@ fn roll_back(splits: &[&str]) -> Operation {
             done: |machine, _| machine.rolled_back("a", "two"),
             finish: false,
         }
+    }
+}
+
+fn act_images<const IMAGES: usize>(process: &mut Process) -> splitmirror::engine::Result<()> {
+    let change = Change { images: Some(IMAGES), ..Change::default() };
+    process.engine()?.modify_volume(&lv("a"), &change).map(drop)
+}
+
+fn now_has<const IMAGES: usize>(machine: &mut Machine, _: usize) {
+    machine.volumes.get_mut("a").expect("a volume").images = IMAGES;
+}
+
+fn set_images(from: usize, to: usize) -> Operation {
+    let before = Machine::with_wide_volume(from);
+    let four = Operation { before, act: act_images::<4>, done: now_has::<4>, finish: true };
+    match to {
+        2 => Operation { act: act_images::<2>, done: now_has::<2>, ..four },
+        3 => Operation { act: act_images::<3>, done: now_has::<3>, ..four },
+        _ => four,
+    }
+}
+
+fn add_beside_a_split() -> Operation {
+    let mut before = Machine::with_wide_volume(2);
+    before.split("a", "one");
+    before.host.sleep(Duration::from_secs(1));
+    Operation { before, ..set_images(2, 4) }
+}
+
+fn remove_beside_a_split() -> Operation {
+    let mut before = Machine::with_wide_volume(4);
+    before.slow_first_image();
+    before.split("a", "one");
+    before.host.sleep(Duration::from_secs(1));
+    Operation { before, ..set_images(4, 3) }
+}
+
+fn tune() -> Operation {
+    Operation {
+        before: Machine::with_volume(3),
+        act: |process| {
+            let change = Change {
+                min_recovery_rate: Some(2048),
+                max_recovery_rate: Some(65_536),
+                write_mostly: Some(WriteMostly::Slots(vec![1])),
+                ..Change::default()
+            };
+            process.engine()?.modify_volume(&lv("a"), &change).map(drop)
+        },
+        done: |machine, _| {
+            // After a crash the array follows when what else is copied is copied.
+            machine.process().finish().expect("finished");
+            let table = machine.host.dm_look(&top("a")).expect("looked").expect("an array").1;
+            let table = RaidTable::parse(&table[0]).expect("a raid table");
+            assert_eq!((table.min_recovery_rate, table.max_recovery_rate), (Some(2048), Some(65_536)));
+            assert_eq!(table.write_mostly, [1]);
+        },
+        finish: false,
     }
 }
 

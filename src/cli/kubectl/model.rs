@@ -230,7 +230,8 @@ impl<'a> Index<'a> {
             let cut = snapshot.status.as_ref().and_then(|status| status.cut_time.clone());
             (cut.is_none(), cut, snapshot.name_any())
         });
-        let refusals = [Type::Ready, Type::Resized, Type::Deleted].map(|of| refusal(&status.conditions, of));
+        let refusals = [Type::Ready, Type::Resized, Type::Modified, Type::Deleted]
+            .map(|of| refusal(&status.conditions, of));
         Volume {
             node: spec.node.clone(),
             pool: spec.pool.to_string(),
@@ -322,6 +323,7 @@ fn refusal(conditions: &[Condition], of: Type) -> Option<String> {
     match of {
         Type::Ready => Some(message.to_owned()),
         Type::Resized => Some(format!("it does not grow: {message}")),
+        Type::Modified => Some(format!("it is not changed: {message}")),
         Type::Deleted => Some(format!("it is not deleted: {message}")),
         Type::Degraded | Type::Complete => None,
     }

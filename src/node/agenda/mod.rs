@@ -412,6 +412,7 @@ impl Agenda {
             Work::CreateVolume(_)
             | Work::CreateView { .. }
             | Work::Expand { .. }
+            | Work::Modify { .. }
             | Work::Activate(_)
             | Work::DeleteVolume(_)
             | Work::Split(_)

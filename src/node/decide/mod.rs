@@ -3,7 +3,7 @@
 //! ```text
 //!                     on the disks                    not on the disks
 //! delete not set      tell what is seen; grow,        never made: make it
-//!                     finish or activate it           was made once: tell that it is gone, make nothing
+//!                     change, finish, activate it     was made once: tell that it is gone, make nothing
 //! delete set          remove it, or tell why not      remove the object
 //! ```
 //!
@@ -35,6 +35,7 @@ use crate::report::Class;
 use crate::units::Bytes;
 use crate::volume::key;
 use crate::volume::spec::{GroupSpec, RollbackSpec, SnapshotSpec, VolumeSpec};
+use crate::volume::tune::Change;
 
 /// Why something is not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +103,13 @@ pub enum Work {
         /// At most so large.
         limit: Option<Bytes>,
     },
+    /// Change a volume's images, or how they are copied and read.
+    Modify {
+        /// The volume.
+        lv: LvName,
+        /// What to change.
+        change: Change,
+    },
     /// Start a volume's array.
     Activate(LvName),
     /// Remove a volume or view.
@@ -139,6 +147,7 @@ impl Work {
                 key::parse_snapshot_id(snapshot).map(|(lv, _)| lv).into_iter().collect()
             }
             Self::Expand { lv, .. }
+            | Self::Modify { lv, .. }
             | Self::Activate(lv)
             | Self::DeleteVolume(lv)
             | Self::Merge { lv, .. } => BTreeSet::from([lv.clone()]),

@@ -106,7 +106,9 @@ fn told(conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition]
         let condition = conditions::find(conditions, of)?;
         Some(format!("{}={}", condition.type_, condition.reason))
     };
-    let all = [Type::Ready, Type::Degraded, Type::Resized, Type::Deleted].into_iter().filter_map(of);
+    let all = [Type::Ready, Type::Degraded, Type::Resized, Type::Modified, Type::Deleted]
+        .into_iter()
+        .filter_map(of);
     all.collect::<Vec<_>>().join(" ")
 }
 
@@ -163,6 +165,7 @@ fn info(states: &[SlotState]) -> VolumeInfo {
         state: *state,
         device: format!("/dev/sd{index}"),
         write_mostly: false,
+        rotational: false,
         snapshot: (*state == SlotState::Split).then(|| "v@s".to_owned()),
     };
     let split = |(index, _): (usize, &SlotState)| SnapshotInfo {
@@ -236,6 +239,33 @@ fn volumes_are_made_told_grown_and_removed() {
         ),
         (json!({"spec": {"size": "4Mi"}}), Some(info(&WHOLE)), None, "Ready Ready=Active Degraded=Whole"),
         (json!({"spec": {"images": 2}}), Some(info(&WHOLE)), None, "Failed Ready=Exists Degraded=Whole"),
+        (
+            json!({"spec": {"images": 4}, "status": {"phase": "Ready", "size": "8Mi"}}),
+            Some(info(&WHOLE)),
+            None,
+            "do Modify; Ready Ready=Active Degraded=Whole Modified=Changing",
+        ),
+        (
+            json!({"spec": {"images": 2}, "status": {"phase": "Failed", "size": "8Mi", "conditions": [{
+                "type": "Ready", "status": "False", "reason": "Exists", "message": "",
+                "lastTransitionTime": "2023-01-01T00:00:00Z",
+            }]}}),
+            Some(info(&WHOLE)),
+            None,
+            "Failed Ready=Exists Degraded=Whole",
+        ),
+        (
+            json!({"spec": {"minRecoveryRate": 9}, "status": {"phase": "Ready", "size": "8Mi"}}),
+            Some(info(&WHOLE)),
+            Some(&no_room),
+            "do Modify; Ready Ready=Active Degraded=Whole Modified=Exhausted",
+        ),
+        (
+            json!({"spec": {"writeMostly": "rotational"}, "status": {"phase": "Ready", "size": "8Mi"}}),
+            Some(info(&WHOLE)),
+            None,
+            "Ready Ready=Active Degraded=Whole",
+        ),
         (
             json!({"spec": {"regionSize": "4Mi"}}),
             Some(info(&WHOLE)),

@@ -40,7 +40,7 @@ const fn scenario(name: &'static str, run: fn(&Namespace) -> Outcome) -> Scenari
 }
 
 /// All of them. Those that throw away much come last.
-pub const SCENARIOS: [Scenario; 19] = [
+pub const SCENARIOS: [Scenario; 20] = [
     scenario("the_chart_is_taken_by_the_api_server", everyday::the_chart_is_taken_by_the_api_server),
     scenario(
         "a_claim_is_snapshotted_viewed_merged_and_grown",

@@ -12,6 +12,7 @@ use splitmirror::host::DevNo;
 use splitmirror::report::Class;
 use splitmirror::units::{Bytes, Sectors};
 use splitmirror::volume::changes::Blocks;
+use splitmirror::volume::tune::Change;
 
 use crate::harness::NODE;
 
@@ -203,6 +204,22 @@ impl Backend for Volumes {
         }
         volume.size = size;
         Ok(size)
+    }
+
+    async fn modify_volume(&self, id: &str, change: &Change, _: Deadline) -> Result<()> {
+        let mut state = self.state();
+        let split = state.snapshots.values().filter(|(_, snapshot)| snapshot.volume == id).count();
+        let (_, volume) = state.volumes.get_mut(id).ok_or_else(|| Error::not_found("no volume"))?;
+        if let Some(images) = change.images {
+            if images > 3 {
+                return Err(Error::new(Class::Exhausted, "no space"));
+            }
+            if images < split + 2 {
+                return Err(Error::precondition("too few would stay"));
+            }
+            volume.kind = Kind::Mirror { images };
+        }
+        Ok(())
     }
 
     async fn create_snapshot(&self, wish: &SnapshotWish, _: Deadline) -> Result<Snapshot> {
