@@ -237,8 +237,15 @@ fn present(
     let grows = fits && spec.size.0 > volume.size;
     let change = change(object, volume).filter(|_| fits && belongs(object));
     let changes = change.is_some();
-    let work = if volume.device.is_none() {
+    let active = volume.device.is_some();
+    // First what cannot wait: a volume with snapshots would not grow anyway.
+    let (told, roll_back) = rollback::decide(object, volume, seen, refused.filter(|_| active), facts);
+    let roll_back = roll_back.filter(|_| fits && active);
+    let rolls = roll_back.is_some();
+    let work = if !active {
         Some(Work::Activate(volume.id.clone()))
+    } else if rolls {
+        roll_back
     } else if grows {
         let limit = spec.limit.map(|limit| limit.0);
         Some(Work::Expand { lv: volume.id.clone(), size: spec.size.0, limit })
@@ -246,17 +253,15 @@ fn present(
         change.map(|change| Work::Modify { lv: volume.id.clone(), change })
     };
     let mut status = status(object, volume, seen, facts);
-    let (told, roll_back) = rollback::decide(object, volume, seen, refused.filter(|_| work.is_none()), facts);
     status.rollback = told.map(Box::new);
-    let work = work.or(roll_back.filter(|_| fits));
     let generation = object.metadata.generation;
     let conditions = &mut status.conditions;
-    match misfit.as_ref().or(refused.filter(|_| volume.device.is_none())) {
+    match misfit.as_ref().or(refused.filter(|_| !active)) {
         Some(why) => {
             refuse(conditions, Type::Ready, why, generation, facts);
             status.phase = VolumePhase::Failed;
         }
-        None if volume.device.is_none() => {
+        None if !active => {
             let inactive = Judgement::no(Type::Ready, "Inactive", "it is being activated");
             judge(conditions, inactive, generation, facts);
             status.phase = VolumePhase::Pending;
@@ -268,14 +273,15 @@ fn present(
         }
         None => judge(conditions, Judgement::yes(Type::Ready, "Active", ""), generation, facts),
     }
-    match refused.filter(|_| grows && volume.device.is_some()) {
+    let refused = refused.filter(|_| active && !rolls);
+    match refused.filter(|_| grows) {
         Some(why) => refuse(conditions, Type::Resized, why, generation, facts),
         None if !grows => {
             conditions::clear(conditions, Type::Resized);
         }
         None => {}
     }
-    let why = refused.filter(|_| !grows && volume.device.is_some());
+    let why = refused.filter(|_| !grows);
     match (changes, why) {
         (true, Some(why)) => refuse(conditions, Type::Modified, why, generation, facts),
         (true, None) => {
