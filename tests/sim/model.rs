@@ -200,7 +200,7 @@ impl Operation {
                     let known = &machine.volumes[*volume];
                     known.images - known.snapshots.len() > min_in_sync
                 };
-                if !VOLUMES.iter().all(|volume| spare(&volume)) {
+                if !VOLUMES.iter().all(spare) {
                     return Err(Class::Precondition);
                 }
                 machine.snapped_together(GROUP, &VOLUMES, 0);
