@@ -223,16 +223,15 @@ fn what_is_decided_once_is_immutable() {
 }
 
 #[test]
-fn images_rates_and_what_reads_avoid_are_changed_within_reason() {
-    for (field, good, bad) in [
-        ("images", json!(2), json!(11)),
-        ("minRecoveryRate", json!(1), json!(0)),
-        ("maxRecoveryRate", json!(1), json!(0)),
-        ("writeMostly", json!("rotational"), json!("0")),
+fn images_rates_and_what_reads_avoid_can_be_changed() {
+    for (field, value) in [
+        ("images", json!(2)),
+        ("minRecoveryRate", json!(1)),
+        ("maxRecoveryRate", json!(1)),
+        ("writeMostly", json!("rotational")),
     ] {
-        let change = |value| allows("MirrorVolume", &volume(), &[(&format!("/spec/{field}"), value)]);
-        assert_eq!(change(good), Ok(()), "{field}");
-        assert!(change(bad).is_err(), "{field}");
+        let change = [(&*format!("/spec/{field}"), value)];
+        assert_eq!(allows("MirrorVolume", &volume(), &change), Ok(()), "{field}");
     }
     assert!(allows("MirrorVolume", &view(), &[("/spec/writeMostly", json!("none"))]).is_err());
 }
