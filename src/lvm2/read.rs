@@ -90,11 +90,11 @@ impl Texts {
         Self(vec![(text, vg)])
     }
 
-    fn parse(&mut self, text: String) -> Result<Arc<VolumeGroup>, (Option<Gist>, ParseError)> {
+    fn parse(&mut self, text: String) -> Result<Arc<VolumeGroup>, Box<(Option<Gist>, ParseError)>> {
         if let Some((_, vg)) = self.0.iter().find(|(known, _)| *known == text) {
             return Ok(Arc::clone(vg));
         }
-        let vg = VolumeGroup::parse(&text).map_err(|error| (Gist::of(&text), error))?;
+        let vg = VolumeGroup::parse(&text).map_err(|error| Box::new((Gist::of(&text), error)))?;
         let vg = Arc::new(vg);
         self.0.push((text, Arc::clone(&vg)));
         Ok(vg)
@@ -206,7 +206,10 @@ fn read_text<E>(
         Err(error) => MdaState::Torn(header, error),
         Ok(text) => match known.parse(text) {
             Ok(vg) => MdaState::Text(header, vg),
-            Err((gist, error)) => MdaState::Strange(header, gist, error),
+            Err(strange) => {
+                let (gist, error) = *strange;
+                MdaState::Strange(header, gist, error)
+            }
         },
     })
 }
