@@ -10,7 +10,9 @@ pub mod free;
 pub mod policy;
 
 pub use free::FreeMap;
-pub use policy::{AllocError, LegExtents, Request, allocate, capacity, grow, largest, meta_extents};
+pub use policy::{
+    AllocError, LegExtents, Request, allocate, allocate_beside, capacity, grow, largest, meta_extents,
+};
 
 #[cfg(test)]
 mod tests;

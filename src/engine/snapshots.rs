@@ -31,6 +31,7 @@ impl<H: Host> Engine<H> {
                 name: spec.name.clone(),
                 now: session.host.now_unix_nanos(),
                 min_in_sync: spec.min_in_sync,
+                lent: None,
             };
             match session.split(volume, &wanted)? {
                 Rest::Waiting(_) => Ok(None),
@@ -60,6 +61,7 @@ impl<H: Host> Engine<H> {
             }
             let seen = session.look(&volume)?;
             let Some(slot) = seen.slot_of(&snapshot) else { return Ok(Some(())) };
+            session.refuse_read_by_clone(id)?;
             if let [view, ..] = seen.slots[slot].tags.views.as_slice() {
                 let message =
                     format!("snapshot {id} is shown by volume {}: delete that first", key::of(view));
@@ -161,7 +163,7 @@ impl<H: Host> Session<'_, H> {
     pub(super) fn finish_split(&mut self, volume: &LvName) -> Result<()> {
         let Some(name) = self.unpinned_split(volume) else { return Ok(()) };
         // Its image is chosen and its instant noted already.
-        self.split(volume, &split::Split { name, now: 0, min_in_sync: 1 }).map(drop)
+        self.split(volume, &split::Split { name, now: 0, min_in_sync: 1, lent: None }).map(drop)
     }
 
     /// The snapshot whose split was begun and not pinned. Costs nothing: the metadata tells.

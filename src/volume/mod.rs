@@ -5,6 +5,7 @@
 //! only repeats the step.
 
 pub mod bring_up;
+pub mod clone;
 pub mod create;
 pub mod edits;
 pub mod info;

@@ -69,6 +69,8 @@ fn observation() -> Observation {
         to_resync: Bytes::ZERO,
         snapshots: vec![snapshot],
         creating: false,
+        clone_of: None,
+        filling: None,
         problems: Vec::new(),
     };
     Observation { pool, volumes: vec![volume] }

@@ -5,6 +5,7 @@
 
 #[path = "../guest/aligned.rs"]
 mod aligned;
+mod clones;
 mod crashes;
 #[path = "../guest/cut.rs"]
 mod cut;
@@ -49,6 +50,9 @@ fn main() -> ExitCode {
         scenario!(snapshots::a_slot_that_is_missing_in_the_running_table_is_copied_in_full, 4),
         scenario!(rollbacks::a_rollback_copies_what_has_changed_and_the_snapshots_stay, 5),
         scenario!(rollbacks::a_volume_in_use_is_not_rolled_back_and_one_rolled_back_is_not_used, 4),
+        scenario!(clones::a_clone_is_used_at_once_and_filled_under_load_without_a_break, 4),
+        scenario!(clones::a_clone_of_a_busy_volume_is_an_instant_of_it_and_costs_no_image, 4),
+        scenario!(clones::a_clone_refuses_discards_and_keeps_to_its_rate, 4),
         scenario!(filesystems::ext4_mounted_and_busy_is_clean_in_every_snapshot, 4).on("400M"),
         scenario!(filesystems::xfs_mounted_and_busy_is_clean_in_every_snapshot, 4).on("400M"),
     ];

@@ -197,6 +197,8 @@ fn info(states: &[SlotState]) -> VolumeInfo {
             .map(split)
             .collect(),
         creating: false,
+        clone_of: None,
+        filling: None,
         problems: Vec::new(),
     }
 }
