@@ -25,7 +25,7 @@ use crate::csi::proto::{
 };
 
 /// What the Controller service can.
-const CAPABILITIES: [Rpc; 9] = [
+const CAPABILITIES: [Rpc; 10] = [
     Rpc::CreateDeleteVolume,
     Rpc::ListVolumes,
     Rpc::GetCapacity,
@@ -33,6 +33,7 @@ const CAPABILITIES: [Rpc; 9] = [
     Rpc::ListSnapshots,
     Rpc::GetSnapshot,
     Rpc::ExpandVolume,
+    Rpc::CloneVolume,
     Rpc::SingleNodeMultiWriter,
     Rpc::GetVolume,
 ];
@@ -62,6 +63,7 @@ impl<B: Backend> Controller for ControllerService<B> {
         let backend = Arc::clone(&self.backend);
         let mut keys = vec![calls::volume_name(&request.name)];
         keys.extend(volumes::source_snapshot(&request).map(calls::snapshot));
+        keys.extend(volumes::source_volume(&request).map(calls::volume));
         let work = async move { volumes::create(&*backend, &request, deadline).await };
         self.calls.change("CreateVolume", &keys, work).await
     }
@@ -116,7 +118,8 @@ impl<B: Backend> Controller for ControllerService<B> {
         let capability = |rpc: Rpc| ControllerServiceCapability {
             r#type: Some(Type::Rpc(controller_service_capability::Rpc { r#type: rpc.into() })),
         };
-        let capabilities = CAPABILITIES.map(capability).to_vec();
+        let can = |rpc: &Rpc| B::CLONES || *rpc != Rpc::CloneVolume;
+        let capabilities = CAPABILITIES.into_iter().filter(can).map(capability).collect();
         let work = async { Ok(ControllerGetCapabilitiesResponse { capabilities }) };
         self.calls.look("ControllerGetCapabilities", work).await
     }
