@@ -307,6 +307,7 @@ mod tests {
             size: Bytes::mib(64),
             ready: true,
             changed: Bytes::mib(2),
+            group: None,
             full_merge: None,
             views: vec!["view".into()],
             device: None,
@@ -316,6 +317,7 @@ mod tests {
             state,
             device: format!("/dev/sd{index}"),
             write_mostly: false,
+            rotational: false,
             snapshot: None,
         };
         let volume = VolumeInfo {
@@ -331,6 +333,8 @@ mod tests {
             sync_percent: 50.0,
             to_resync: Bytes::ZERO,
             snapshots: vec![snapshot],
+            rollback: None,
+            rolled_back_for: None,
             creating: false,
             clone_of: None,
             filling: None,

@@ -158,6 +158,7 @@ const CHANGES_DEVICES: &[&str] = &[
     ".dm_load(",
     ".dm_clear(",
     ".dm_suspend(",
+    ".dm_suspend_all(",
     ".dm_resume(",
     ".dm_remove(",
     ".dm_protect(",

@@ -14,8 +14,12 @@ pub enum Type {
     Degraded,
     /// It has the size that was asked for. `False` with a class as reason: why it does not grow.
     Resized,
+    /// `False`: its images, rates, or images that reads avoid are not as asked for. With a class as reason: why they stay so.
+    Modified,
     /// `False` with a class as reason: why it is not deleted though that was asked for.
     Deleted,
+    /// It is done. `False`: why it is not.
+    Complete,
 }
 
 impl Type {
@@ -26,7 +30,9 @@ impl Type {
             Self::Ready => "Ready",
             Self::Degraded => "Degraded",
             Self::Resized => "Resized",
+            Self::Modified => "Modified",
             Self::Deleted => "Deleted",
+            Self::Complete => "Complete",
         }
     }
 }

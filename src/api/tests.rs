@@ -82,7 +82,7 @@ fn lists_say_how_they_are_merged() {
             other => panic!("{path} is merged as {other:?}"),
         }
     });
-    assert_eq!(lists, 9);
+    assert_eq!(lists, 10);
 }
 
 #[test]
@@ -192,10 +192,8 @@ fn what_is_decided_once_is_immutable() {
         ("/spec/lv", json!("x")),
         ("/spec/name", json!("x")),
         ("/spec/name", Value::Null),
-        ("/spec/images", json!(2)),
+        ("/spec/images", Value::Null),
         ("/spec/regionSize", json!("4Mi")),
-        ("/spec/minRecoveryRate", json!(1)),
-        ("/spec/maxRecoveryRate", json!(1)),
     ];
     for change in volume_fields {
         assert!(allows("MirrorVolume", &volume(), std::slice::from_ref(&change)).is_err(), "{change:?}");
@@ -222,6 +220,20 @@ fn what_is_decided_once_is_immutable() {
         allows("MirrorVolume", &volume(), &[("/spec/claim", json!({"namespace": "n", "name": "c"}))]),
         Ok(())
     );
+}
+
+#[test]
+fn images_rates_and_what_reads_avoid_can_be_changed() {
+    for (field, value) in [
+        ("images", json!(2)),
+        ("minRecoveryRate", json!(1)),
+        ("maxRecoveryRate", json!(1)),
+        ("writeMostly", json!("rotational")),
+    ] {
+        let change = [(&*format!("/spec/{field}"), value)];
+        assert_eq!(allows("MirrorVolume", &volume(), &change), Ok(()), "{field}");
+    }
+    assert!(allows("MirrorVolume", &view(), &[("/spec/writeMostly", json!("none"))]).is_err());
 }
 
 #[test]
@@ -298,7 +310,7 @@ fn objects_are_written_without_what_is_not_there() {
 fn conditions_are_written_as_the_schema_wants_them() {
     let mut conditions = Vec::new();
     let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Default::default());
-    for of in [Type::Ready, Type::Degraded, Type::Resized, Type::Deleted] {
+    for of in [Type::Ready, Type::Degraded, Type::Resized, Type::Modified, Type::Deleted] {
         conditions::set(&mut conditions, Judgement::yes(of, "Reason", ""), Some(1), now.clone());
     }
     let schema = &schema("MirrorVolume")["properties"]["status"]["properties"]["conditions"]["items"];

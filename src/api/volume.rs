@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::quantity::{Percent, Size};
+use crate::api::rollback::{RollbackOrder, RollbackTold};
 use crate::api::{Reference, schema};
 use crate::ids::{LvName, VgName};
 use crate::volume::info;
@@ -63,20 +64,14 @@ use crate::volume::info;
         .message("name is immutable")
 )]
 #[x_kube(
-    validation = Rule::new("has(self.images) == has(oldSelf.images) && (!has(self.images) || self.images == oldSelf.images)")
-        .message("images is immutable")
+    validation = Rule::new("has(self.images) == has(oldSelf.images)").message("images is changed, not taken away")
+)]
+#[x_kube(
+    validation = Rule::new("has(self.lv) || !has(self.writeMostly)").message("a view has no images of its own")
 )]
 #[x_kube(
     validation = Rule::new("has(self.regionSize) == has(oldSelf.regionSize) && (!has(self.regionSize) || self.regionSize == oldSelf.regionSize)")
         .message("regionSize is immutable")
-)]
-#[x_kube(
-    validation = Rule::new("has(self.minRecoveryRate) == has(oldSelf.minRecoveryRate) && (!has(self.minRecoveryRate) || self.minRecoveryRate == oldSelf.minRecoveryRate)")
-        .message("minRecoveryRate is immutable")
-)]
-#[x_kube(
-    validation = Rule::new("has(self.maxRecoveryRate) == has(oldSelf.maxRecoveryRate) && (!has(self.maxRecoveryRate) || self.maxRecoveryRate == oldSelf.maxRecoveryRate)")
-        .message("maxRecoveryRate is immutable")
 )]
 #[x_kube(
     validation = Rule::new("has(self.source) == has(oldSelf.source) && (!has(self.source) || self.source == oldSelf.source)")
@@ -109,7 +104,7 @@ pub struct MirrorVolumeSpec {
     /// At most this large, after rounding up to whole extents.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<Size>,
-    /// Copies of the data, each on a disk of its own.
+    /// Copies of the data, each on a disk of its own. More are copied in the background, the last are the first to leave.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 2, max = 10))]
     pub images: Option<u8>,
@@ -125,15 +120,31 @@ pub struct MirrorVolumeSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 2_147_483_647))]
     pub max_recovery_rate: Option<u64>,
+    /// Which images are read from only when no other can be. Default: whatever is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write_mostly: Option<WriteMostly>,
     /// What it shows. With it the volume is a view: read-only, no copy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
     /// The PersistentVolumeClaim that it is for: events about it are shown there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claim: Option<Reference>,
+    /// It is to be put back to a snapshot of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<Box<RollbackOrder>>,
     /// It is to be deleted with all its data. Deleting this object alone deletes nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub delete: bool,
+}
+
+/// Which images reads avoid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum WriteMostly {
+    /// None.
+    None,
+    /// Those on disks that seek, if not all are.
+    Rotational,
 }
 
 /// What a view shows.
@@ -154,8 +165,8 @@ pub struct MirrorVolumeStatus {
     /// In one word.
     #[x_kube(validation = Rule::new("oldSelf != 'Deleting' || self in ['Deleting', 'Failed']").message("a volume that is being deleted does not come back"))]
     pub phase: VolumePhase,
-    /// Ready: it can be used. Degraded: fewer images are in sync than there should be. Resized, Deleted: False while what
-    /// was asked for is refused.
+    /// Ready: it can be used. Degraded: fewer images are in sync than there should be. Resized, Modified, Deleted:
+    /// False while what was asked for is not done.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
@@ -177,6 +188,9 @@ pub struct MirrorVolumeStatus {
     /// It is staged or published on its node: somebody may be using it.
     #[serde(default)]
     pub staged: bool,
+    /// The rollback that was asked for last, or is under way: meanwhile the volume cannot be used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<Box<RollbackTold>>,
     /// Its image slots.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["index".to_owned()]))]
@@ -196,6 +210,8 @@ pub enum VolumePhase {
     Ready,
     /// It can be used, and has lost redundancy.
     Degraded,
+    /// It is being put back to a snapshot, and cannot be used meanwhile.
+    RollingBack,
     /// It cannot be made or used.
     Failed,
     /// It is being deleted.

@@ -9,6 +9,7 @@ use crate::cli::error::EXIT_CODES;
 use crate::csi::server::Endpoint;
 use crate::ids::{HiddenUuid, VgName};
 use crate::units::Bytes;
+use crate::volume::tune::WriteMostly;
 
 /// Mirrored node-local volumes whose snapshots are tracked splits of one raid1 image.
 ///
@@ -44,7 +45,7 @@ pub enum Command {
     /// Make, change and show pools
     #[command(subcommand)]
     Pool(PoolCommand),
-    /// Show volumes
+    /// Show and change volumes
     #[command(subcommand)]
     Volume(VolumeCommand),
     /// Show snapshots
@@ -254,6 +255,11 @@ pub enum VolumeCommand {
     /// What was written since is lost; the snapshot stays. Only what has changed is copied. When it is cut short the
     /// volume cannot be used until it is repeated, or the server that serves the pool has finished it.
     Rollback(RollbackArgs),
+    /// Change a volume while it is used: how many images it has, how fast they are copied, which are read from
+    ///
+    /// A new image is copied in the background, by the server that serves the pool. Images leave from the last one on; one
+    /// that is a snapshot stays until that is deleted.
+    Set(SetArgs),
 }
 
 /// Of `volume rollback`.
@@ -272,6 +278,32 @@ pub struct RollbackArgs {
     pub output: OutputArgs,
 }
 
+/// Of `volume set`.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true, id = "what", args = ["images", "min_recovery_rate", "max_recovery_rate", "write_mostly"])]
+pub struct SetArgs {
+    /// The volume: its id, or the name it was asked for by
+    pub volume: String,
+    /// Copies of the data, each on a disk of its own: 2 to 10
+    #[arg(long, value_name = "N")]
+    pub images: Option<usize>,
+    /// KiB/s per disk below which a resync is never throttled; 0 leaves it to the kernel
+    #[arg(long, value_name = "KIB/S")]
+    pub min_recovery_rate: Option<u64>,
+    /// KiB/s per disk to which a resync is throttled; 0 leaves it to the kernel
+    #[arg(long, value_name = "KIB/S")]
+    pub max_recovery_rate: Option<u64>,
+    /// Images that are read from only when no other can be: their slots, `rotational` for those on disks that seek, or `none`
+    #[arg(long, value_name = "SLOT,…|rotational|none")]
+    pub write_mostly: Option<WriteMostly>,
+    /// Which pool
+    #[command(flatten)]
+    pub pool: PoolChoice,
+    /// How to print
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
 /// Of `snapshot`.
 #[derive(Debug, Subcommand)]
 pub enum SnapshotCommand {
@@ -279,6 +311,24 @@ pub enum SnapshotCommand {
     List(ListArgs),
     /// Show one snapshot
     Show(ShowArgs),
+    /// Tell which blocks of a snapshot hold anything, or differ from those of another one
+    Blocks(BlocksArgs),
+}
+
+/// Of `snapshot blocks`.
+#[derive(Debug, Args)]
+pub struct BlocksArgs {
+    /// The id, as `list` shows it, or the name it was asked for by
+    pub id: String,
+    /// Only what differs from this snapshot of the same volume
+    #[arg(long, value_name = "SNAPSHOT")]
+    pub since: Option<String>,
+    /// Which pool
+    #[command(flatten)]
+    pub pool: PoolChoice,
+    /// How to print
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// Of `list`.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::cli::args::{Format, HostArgs, RollbackArgs, VolumeCommand};
+use crate::cli::args::{Format, HostArgs, RollbackArgs, SetArgs, VolumeCommand};
 use crate::cli::error::{Error, Result};
 use crate::cli::open;
 use crate::cli::output::{Table, details, json, or_dash};
@@ -16,6 +16,8 @@ use crate::pool::Pool;
 use crate::report::Class;
 use crate::units::Bytes;
 use crate::volume::info::{SlotInfo, SlotState, VolumeInfo};
+use crate::volume::spec::RollbackSpec;
+use crate::volume::tune::Change;
 
 pub(super) fn run(command: VolumeCommand, args: &HostArgs, out: &mut dyn Write) -> Result<()> {
     match command {
@@ -36,6 +38,7 @@ pub(super) fn run(command: VolumeCommand, args: &HostArgs, out: &mut dyn Write) 
             })
         }
         VolumeCommand::Rollback(rollback) => roll_back(&rollback, args, out),
+        VolumeCommand::Set(set) => change(&set, args, out),
     }
 }
 
@@ -53,7 +56,7 @@ fn roll_back(args: &RollbackArgs, host: &HostArgs, out: &mut dyn Write) -> Resul
     let snapshot = snapshot::find(volume.snapshots.clone(), &args.to)?;
     let pool = Pool::new(engine, Arc::new(LinuxMounts::default()));
     let copied = threads::serve(async {
-        let copied = pool.roll_back(&volume, &snapshot).await;
+        let copied = pool.roll_back(RollbackSpec { snapshot: snapshot.id.clone(), request: None }).await;
         copied.map_err(|error| Error::refused(error.class, error.message))
     })?;
     let done = RolledBack { volume: volume.id.to_string(), snapshot: snapshot.id, copied };
@@ -64,6 +67,18 @@ fn roll_back(args: &RollbackArgs, host: &HostArgs, out: &mut dyn Write) -> Resul
             Ok(writeln!(out, "volume {volume} is as it was in snapshot {snapshot}: {copied} copied back")?)
         }
     }
+}
+
+fn change(args: &SetArgs, host: &HostArgs, out: &mut dyn Write) -> Result<()> {
+    let engine = open(host, &args.pool)?;
+    let volume = find(engine.volumes()?, &args.volume)?;
+    let change = Change {
+        images: args.images,
+        min_recovery_rate: args.min_recovery_rate,
+        max_recovery_rate: args.max_recovery_rate,
+        write_mostly: args.write_mostly.clone(),
+    };
+    print(&engine.modify_volume(&volume.id, &change)?, args.output.output, out)
 }
 
 fn find(volumes: Vec<VolumeInfo>, id: &str) -> Result<VolumeInfo> {
@@ -188,6 +203,7 @@ mod tests {
             state,
             device: format!("/dev/sd{index}"),
             write_mostly: index == 2,
+            rotational: false,
             snapshot: snapshot.map(str::to_owned),
         };
         let snapshot = SnapshotInfo {
@@ -199,6 +215,7 @@ mod tests {
             size: Bytes::gib(1),
             ready: true,
             changed: Bytes::mib(6),
+            group: None,
             full_merge: None,
             views: Vec::new(),
             device: Some("/dev/dm-7".to_owned()),
@@ -220,6 +237,8 @@ mod tests {
             sync_percent: 42.25,
             to_resync: Bytes::mib(12),
             snapshots: vec![snapshot],
+            rollback: None,
+            rolled_back_for: None,
             creating: false,
             clone_of: None,
             filling: None,
@@ -260,8 +279,8 @@ SLOT   STATE                     DISK       SNAPSHOT
 1      merging                   /dev/sd1   -
 2      split off, write-mostly   /dev/sd2   pvc-1@nightly
 
-SNAPSHOT        CUT                    SIZE   CHANGED     STATE   VIEWS
-pvc-1@nightly   2024-02-29T23:59:59Z   1GiB   6MiB 0.5%   ready   -
+SNAPSHOT        CUT                    SIZE   CHANGED     STATE   GROUP   VIEWS
+pvc-1@nightly   2024-02-29T23:59:59Z   1GiB   6MiB 0.5%   ready   -       -
 "
         );
     }

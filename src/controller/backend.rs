@@ -29,6 +29,7 @@ use crate::csi::backend::{
 };
 use crate::report::Class;
 use crate::units::Bytes;
+use crate::volume::tune::Change;
 
 /// How long the API server may take to tell of what the cache does not know.
 const LOOK_MAX: Duration = Duration::from_secs(10);
@@ -60,7 +61,7 @@ impl Controller {
     }
 
     /// For a call of this deadline, once all objects are known.
-    async fn patience(&self, deadline: Deadline) -> Result<Patience> {
+    pub(super) async fn patience(&self, deadline: Deadline) -> Result<Patience> {
         let patience = Patience::new(deadline, self.timeout, self.stop.clone());
         self.all_known(patience.until).await?;
         Ok(patience)
@@ -81,7 +82,7 @@ impl Controller {
     }
 
     /// As [`Self::all_known`], for a call that only looks.
-    async fn look(&self) -> Result<()> {
+    pub(super) async fn look(&self) -> Result<()> {
         self.all_known(Instant::now() + LOOK_MAX).await
     }
 
@@ -161,7 +162,7 @@ impl Controller {
 
     /// The object of a name as the API server has it now. An answer to a call that is repeated must not come from an object
     /// that another process has had deleted meanwhile.
-    async fn found_or_made<E>(
+    pub(super) async fn found_or_made<E>(
         &self,
         shelf: &Shelf<E>,
         api: &Api<E::Object>,
@@ -264,6 +265,10 @@ impl Backend for Controller {
         deadline: Deadline,
     ) -> Result<Bytes> {
         self.grow_volume(id, min, limit, &self.patience(deadline).await?).await
+    }
+
+    async fn modify_volume(&self, id: &str, change: &Change, deadline: Deadline) -> Result<()> {
+        self.alter_volume(id, change, &self.patience(deadline).await?).await
     }
 
     async fn create_snapshot(&self, wish: &SnapshotWish, deadline: Deadline) -> Result<Snapshot> {

@@ -1,9 +1,9 @@
 //! Volumes and views as objects.
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::api::conditions::Type;
-use crate::api::volume::Source;
+use crate::api::volume::{Source, WriteMostly};
 use crate::api::{MirrorVolume, MirrorVolumeSpec, Reference, Size, names};
 use crate::controller::backend::{Controller, Making};
 use crate::controller::entry::{Entry as _, Order as _, SnapshotEntry, VolumeEntry, VolumeKind};
@@ -13,6 +13,7 @@ use crate::csi::backend::{Error, ObjectRef, Result, ViewWish, Volume, VolumeWish
 use crate::report::Class;
 use crate::units::Bytes;
 use crate::volume::key;
+use crate::volume::tune::{self, Change};
 
 impl Controller {
     /// Places a volume, and has it made.
@@ -144,6 +145,58 @@ impl Controller {
             }
         }
     }
+
+    /// Has a volume changed. What is asked for last counts.
+    pub(super) async fn alter_volume(&self, id: &str, change: &Change, patience: &Patience) -> Result<()> {
+        let (volumes, api) = (&self.cache.volumes, &self.cluster.volumes);
+        let missing = || Error::not_found(format!("there is no volume {id:?}"));
+        let entry = self.known(volumes, api, id).await?.filter(|entry| !entry.delete).ok_or_else(missing)?;
+        let object =
+            self.cluster.change(api, id, &altered(change)?, patience.until).await?.ok_or_else(missing)?;
+        let changed = VolumeEntry::of(&object);
+        let (uid, generation) = (changed.uid().to_owned(), changed.generation());
+        let judge = |entry: &VolumeEntry| match entry.settled {
+            Some(settled) if settled >= generation => Some(Ok(())),
+            _ => [Type::Modified, Type::Ready].iter().find_map(|of| entry.refused(*of, generation)).map(Err),
+        };
+        let awaited = Awaited { name: id, uid: &uid };
+        match wait((volumes, &self.cluster, api), awaited, patience, judge).await {
+            Outcome::Told(told) => told,
+            Outcome::Gone => Err(missing()),
+            Outcome::Late => {
+                let message = format!("volume {id} is being changed on node {}: try again", entry.node);
+                Err(Error::new(Class::InProgress, message))
+            }
+        }
+    }
+}
+
+/// The fields of a spec that a change gives other values.
+fn altered(change: &Change) -> Result<Value> {
+    let rate = |rate: u64| (rate > 0).then_some(rate);
+    let mut spec = Map::new();
+    if let Some(images) = change.images {
+        spec.insert("images".to_owned(), json!(images));
+    }
+    if let Some(min) = change.min_recovery_rate {
+        spec.insert("minRecoveryRate".to_owned(), json!(rate(min)));
+    }
+    if let Some(max) = change.max_recovery_rate {
+        spec.insert("maxRecoveryRate".to_owned(), json!(rate(max)));
+    }
+    match &change.write_mostly {
+        None => {}
+        Some(tune::WriteMostly::None) => {
+            spec.insert("writeMostly".to_owned(), json!(WriteMostly::None));
+        }
+        Some(tune::WriteMostly::Rotational) => {
+            spec.insert("writeMostly".to_owned(), json!(WriteMostly::Rotational));
+        }
+        Some(tune::WriteMostly::Slots(_)) => {
+            return Err(Error::invalid("which images reads avoid is told by the kind of their disks only"));
+        }
+    }
+    Ok(Value::Object(spec))
 }
 
 /// What the specs of volumes and views have in common.
@@ -155,6 +208,7 @@ fn common(
     claim: &Option<ObjectRef>,
 ) -> MirrorVolumeSpec {
     MirrorVolumeSpec {
+        rollback: None,
         node,
         pool,
         lv: None,
@@ -165,6 +219,7 @@ fn common(
         region_size: None,
         min_recovery_rate: None,
         max_recovery_rate: None,
+        write_mostly: None,
         source: None,
         claim: claim.as_ref().map(reference),
         delete: false,

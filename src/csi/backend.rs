@@ -3,6 +3,7 @@
 //! [`Backend`] is the controller's side, of many nodes and pools, and [`Devices`] a node's. Standalone implements both
 //! over one engine; in Kubernetes the first is the controller's custom resources, the second the agent on the node.
 
+use std::collections::BTreeSet;
 use std::error::Error as StdError;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -11,7 +12,9 @@ use crate::host::DevNo;
 use crate::ids::VgName;
 use crate::report::{self, Class};
 use crate::units::Bytes;
+use crate::volume::changes::Blocks;
 use crate::volume::spec::VolumeSpec;
+use crate::volume::tune::Change;
 
 /// Why a call failed: what the caller can do about it, and what a person should read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -212,6 +215,34 @@ pub struct Snapshot {
     pub cut_unix_nanos: Option<u64>,
     /// It can be shown by a view.
     pub ready: bool,
+    /// The CSI id of the group that it is one of; it is deleted with it only.
+    pub group: Option<String>,
+}
+
+/// Snapshots of several volumes that are asked for, cut at one instant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupWish {
+    /// The name it is asked for by: any text of up to 128 bytes.
+    pub name: String,
+    /// Ids of the volumes to split.
+    pub volumes: BTreeSet<String>,
+    /// In-sync images that each split must leave attached.
+    pub min_in_sync: usize,
+    /// The VolumeGroupSnapshot it is for.
+    pub volume_group_snapshot: Option<ObjectRef>,
+}
+
+/// Snapshots that were cut at one instant, as the controller tells of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Its CSI id.
+    pub id: String,
+    /// When it was cut, nanoseconds since 1970.
+    pub cut_unix_nanos: Option<u64>,
+    /// All its snapshots are there and can be shown by views.
+    pub ready: bool,
+    /// Its snapshots.
+    pub snapshots: Vec<Snapshot>,
 }
 
 /// What still fits.
@@ -290,6 +321,14 @@ pub trait Backend: Send + Sync + 'static {
         deadline: Deadline,
     ) -> impl Future<Output = Result<Bytes>> + Send;
 
+    /// Changes a mirrored volume while it is used; what it is not told stays.
+    fn modify_volume(
+        &self,
+        id: &str,
+        change: &Change,
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<()>> + Send;
+
     /// Splits an image off, or finds the snapshot of that name. One of another volume is `Exists`; when no image can
     /// be spared, or the volume is where the snapshot may not be, `Exhausted`.
     fn create_snapshot(
@@ -309,6 +348,41 @@ pub trait Backend: Send + Sync + 'static {
 
     /// What fits of such a volume. Nothing where there is no such pool or node.
     fn capacity(&self, wish: &CapacityWish) -> impl Future<Output = Result<Capacity>> + Send;
+}
+
+/// Who can tell the blocks of snapshots.
+pub trait ChangedBlocks: Send + Sync + 'static {
+    /// The blocks of a snapshot, from a place on, that differ from those of `base`, or without one: that hold anything. A part
+    /// of them at a time. Snapshots of two volumes are `Invalid`, a place beyond the end is `OutOfRange`.
+    fn blocks(
+        &self,
+        snapshot: &str,
+        base: Option<&str>,
+        from: Bytes,
+    ) -> impl Future<Output = Result<Blocks>> + Send;
+}
+
+/// Who keeps volumes, and can cut several at one instant.
+pub trait Groups: Backend {
+    /// Splits an image of each volume off, all at one instant, or finds the group of that name. One of other volumes is
+    /// `Exists`; volumes that have no instant in common, or of which one can spare no image, are `Precondition`.
+    fn create_group(
+        &self,
+        wish: &GroupWish,
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<Group>> + Send;
+
+    /// Merges all snapshots of a group back; an unknown one is merged already. One of which a view shows a snapshot is
+    /// `Precondition`. `named` are the snapshots that the caller knows it by.
+    fn delete_group(
+        &self,
+        id: &str,
+        named: &[String],
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<()>> + Send;
+
+    /// The group of this id. `named` are the snapshots that the caller knows it by.
+    fn get_group(&self, id: &str, named: &[String]) -> impl Future<Output = Result<Option<Group>>> + Send;
 }
 
 /// Who makes the devices: a node's side.

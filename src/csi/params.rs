@@ -13,9 +13,15 @@
 //! With two images a snapshot leaves the volume on one disk until it is deleted; three are the safe choice where
 //! snapshots are taken.
 //!
-//! | VolumeSnapshotClass parameter | meaning | default |
+//! | VolumeSnapshotClass and VolumeGroupSnapshotClass parameter | meaning | default |
 //! |---|---|---|
 //! | `splitmirror.io/minInSync` | images in sync that a snapshot must leave, else it is refused | 1 |
+//!
+//! | VolumeAttributesClass parameter | meaning |
+//! |---|---|
+//! | `splitmirror.io/images` | as above; the last images leave, new ones are copied in the background |
+//! | `splitmirror.io/minRecoveryRate`, `splitmirror.io/maxRecoveryRate` | as above; 0 leaves it to the kernel |
+//! | `splitmirror.io/writeMostly` | `rotational`: reads avoid disks that seek, `none`: they avoid none |
 //!
 //! What the sidecars add with `--extra-create-metadata` tells which claim or VolumeSnapshot it is for. Any other key is
 //! refused by name.
@@ -29,6 +35,7 @@ use crate::csi::limits;
 use crate::ids::VgName;
 use crate::units::Bytes;
 use crate::volume::spec::{IMAGES_MAX, IMAGES_MIN};
+use crate::volume::tune::{Change, WriteMostly};
 
 const POOL: &str = "splitmirror.io/pool";
 const IMAGES: &str = "splitmirror.io/images";
@@ -38,6 +45,7 @@ const MAX_RATE: &str = "splitmirror.io/maxRecoveryRate";
 const FS_TYPE: &str = "csi.storage.k8s.io/fstype";
 const MKFS_OPTIONS: &str = "splitmirror.io/mkfsOptions";
 const MIN_IN_SYNC: &str = "splitmirror.io/minInSync";
+const WRITE_MOSTLY: &str = "splitmirror.io/writeMostly";
 
 /// In the volume context: the file system of the StorageClass. The prefix is ours, `csi.storage.k8s.io/` is what
 /// kubelet adds.
@@ -50,6 +58,10 @@ const PV_NAME: &str = "csi.storage.k8s.io/pv/name";
 const SNAPSHOT_NAME: &str = "csi.storage.k8s.io/volumesnapshot/name";
 const SNAPSHOT_NAMESPACE: &str = "csi.storage.k8s.io/volumesnapshot/namespace";
 const CONTENT_NAME: &str = "csi.storage.k8s.io/volumesnapshotcontent/name";
+
+const GROUP_NAME: &str = "csi.storage.k8s.io/volumegroupsnapshot/name";
+const GROUP_NAMESPACE: &str = "csi.storage.k8s.io/volumegroupsnapshot/namespace";
+const GROUP_CONTENT_NAME: &str = "csi.storage.k8s.io/volumegroupsnapshotcontent/name";
 
 /// Region sizes that make sense: the kernel wants a power of two of at least a page.
 const REGION_MIN: Bytes = Bytes::kib(4);
@@ -84,6 +96,15 @@ pub struct SnapshotParams {
     pub min_in_sync: usize,
     /// The VolumeSnapshot that it is for.
     pub volume_snapshot: Option<ObjectRef>,
+}
+
+/// Parameters of a VolumeGroupSnapshotClass: those of a VolumeSnapshotClass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupParams {
+    /// Images in sync that each snapshot must leave.
+    pub min_in_sync: usize,
+    /// The VolumeGroupSnapshot that it is for.
+    pub volume_group_snapshot: Option<ObjectRef>,
 }
 
 /// How the file system of a volume is made: what a node must know, carried in the volume context.
@@ -125,14 +146,68 @@ impl VolumeParams {
                 key => return Err(unknown(key)),
             }
         }
-        if let (Some(min), Some(max)) = (read.min_recovery_rate, read.max_recovery_rate)
-            && min > max
-        {
-            return Err(Error::invalid(format!(
-                "parameter {MIN_RATE}: {min} is more than {MAX_RATE}, {max}"
-            )));
-        }
+        check_rates(read.min_recovery_rate, read.max_recovery_rate)?;
         Ok(read)
+    }
+
+    /// With what a VolumeAttributesClass says of the same things.
+    ///
+    /// # Errors
+    /// The rates of both together contradict each other.
+    pub fn overridden(mut self, change: &Change) -> Result<Self> {
+        let rate =
+            |wanted: Option<u64>, own: Option<u64>| wanted.map_or(own, |rate| (rate > 0).then_some(rate));
+        self.images = change.images.unwrap_or(self.images);
+        self.min_recovery_rate = rate(change.min_recovery_rate, self.min_recovery_rate);
+        self.max_recovery_rate = rate(change.max_recovery_rate, self.max_recovery_rate);
+        check_rates(self.min_recovery_rate, self.max_recovery_rate)?;
+        Ok(self)
+    }
+}
+
+/// Reads mutable parameters: those of a VolumeAttributesClass. What is not named stays as it is.
+///
+/// # Errors
+/// A key is unknown or that of something that cannot be changed, or a value is not what its key needs.
+pub fn change(parameters: &HashMap<String, String>) -> Result<Change> {
+    limits::map("mutable_parameters", parameters)?;
+    let mut change = Change::default();
+    for (key, value) in sorted(parameters) {
+        match key {
+            IMAGES => change.images = Some(number(key, value, IMAGES_MIN..=IMAGES_MAX)?),
+            MIN_RATE => change.min_recovery_rate = Some(number(key, value, 0..=RATE_MAX)?),
+            MAX_RATE => change.max_recovery_rate = Some(number(key, value, 0..=RATE_MAX)?),
+            WRITE_MOSTLY => change.write_mostly = Some(write_mostly(key, value)?),
+            POOL | REGION_SIZE | FS_TYPE | MKFS_OPTIONS => {
+                return Err(Error::invalid(format!("parameter {key} of a volume cannot be changed")));
+            }
+            key => return Err(unknown(key)),
+        }
+    }
+    if let (Some(min), Some(max)) = (change.min_recovery_rate, change.max_recovery_rate)
+        && max > 0
+    {
+        check_rates(Some(min), Some(max))?;
+    }
+    Ok(change)
+}
+
+/// By kind of disk only: who writes a class cannot know which disk a slot is on.
+fn write_mostly(key: &str, value: &str) -> Result<WriteMostly> {
+    match value.parse() {
+        Ok(kind @ (WriteMostly::None | WriteMostly::Rotational)) => Ok(kind),
+        Ok(WriteMostly::Slots(_)) | Err(_) => {
+            Err(Error::invalid(format!("parameter {key}: {value:?} is neither `rotational` nor `none`")))
+        }
+    }
+}
+
+fn check_rates(min: Option<u64>, max: Option<u64>) -> Result<()> {
+    match (min, max) {
+        (Some(min), Some(max)) if min > max => {
+            Err(Error::invalid(format!("parameter {MIN_RATE}: {min} is more than {MAX_RATE}, {max}")))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -173,6 +248,26 @@ impl SnapshotParams {
             match key {
                 MIN_IN_SYNC => read.min_in_sync = number(key, value, 1..=IMAGES_MAX - 1)?,
                 SNAPSHOT_NAME | SNAPSHOT_NAMESPACE | CONTENT_NAME => {}
+                key => return Err(unknown(key)),
+            }
+        }
+        Ok(read)
+    }
+}
+
+impl GroupParams {
+    /// Reads the parameters of CreateVolumeGroupSnapshot.
+    ///
+    /// # Errors
+    /// A key is unknown, or a value is not what its key needs.
+    pub fn read(parameters: &HashMap<String, String>) -> Result<Self> {
+        limits::map("parameters", parameters)?;
+        let volume_group_snapshot = object(parameters, GROUP_NAMESPACE, GROUP_NAME);
+        let mut read = Self { min_in_sync: 1, volume_group_snapshot };
+        for (key, value) in sorted(parameters) {
+            match key {
+                MIN_IN_SYNC => read.min_in_sync = number(key, value, 1..=IMAGES_MAX - 1)?,
+                GROUP_NAME | GROUP_NAMESPACE | GROUP_CONTENT_NAME => {}
                 key => return Err(unknown(key)),
             }
         }
@@ -266,6 +361,12 @@ mod tests {
         let params = SnapshotParams::read(&map(&named)).expect("all known");
         let whole = Some(ObjectRef { namespace: "db".into(), name: "nightly".into() });
         assert_eq!(params.volume_snapshot, whole);
+        let group =
+            [(GROUP_NAME, "nightly"), (GROUP_NAMESPACE, "db"), (GROUP_CONTENT_NAME, "groupsnapcontent-1")];
+        assert_eq!(
+            GroupParams::read(&map(&group)).expect("all known").volume_group_snapshot,
+            params.volume_snapshot
+        );
         let half = SnapshotParams::read(&map(&named[..1])).expect("all known");
         assert_eq!(half.volume_snapshot, None);
     }
@@ -302,6 +403,46 @@ mod tests {
         for value in ["0", "10", "x"] {
             assert!(SnapshotParams::read(&map(&[(MIN_IN_SYNC, value)])).is_err(), "{value}");
         }
+    }
+
+    #[test]
+    fn only_what_can_be_changed_is_changed() {
+        let read =
+            change(&map(&[(IMAGES, "3"), (MAX_RATE, "0"), (WRITE_MOSTLY, "rotational")])).expect("known");
+        let wanted = Change {
+            images: Some(3),
+            min_recovery_rate: None,
+            max_recovery_rate: Some(0),
+            write_mostly: Some(WriteMostly::Rotational),
+        };
+        assert_eq!(read, wanted);
+        assert_eq!(change(&map(&[])), Ok(Change::default()));
+        for (key, value) in [
+            (IMAGES, "1"),
+            (IMAGES, "11"),
+            (MIN_RATE, "-1"),
+            (WRITE_MOSTLY, "1"),
+            (WRITE_MOSTLY, ""),
+            (REGION_SIZE, "4Mi"),
+            (POOL, "vg"),
+            ("splitmirror.io/imges", "3"),
+        ] {
+            let error = change(&map(&[(key, value)])).expect_err(value);
+            assert!(error.message.contains(key), "{error}");
+        }
+        assert!(change(&map(&[(MIN_RATE, "2"), (MAX_RATE, "1")])).is_err());
+        assert!(change(&map(&[(MIN_RATE, "2"), (MAX_RATE, "0")])).is_ok());
+    }
+
+    #[test]
+    fn a_volume_attributes_class_takes_precedence() {
+        let class =
+            VolumeParams::read(&map(&[(IMAGES, "2"), (MIN_RATE, "10"), (MAX_RATE, "20")])).expect("known");
+        let read =
+            |entries: &[(&str, &str)]| class.clone().overridden(&change(&map(entries)).expect("known"));
+        let both = read(&[(IMAGES, "3"), (MIN_RATE, "0")]).expect("possible");
+        assert_eq!((both.images, both.min_recovery_rate, both.max_recovery_rate), (3, None, Some(20)));
+        assert!(read(&[(MIN_RATE, "21")]).is_err());
     }
 
     #[test]

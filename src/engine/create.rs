@@ -109,6 +109,10 @@ impl<H: Host> Engine<H> {
             if session.is_syncing(&seen) || session.record_syncs(&name)? {
                 return Ok(None);
             }
+            if seen.leaving_slots().next().is_some() {
+                session.take_up(&name, self).map(drop)?;
+                return Ok(None);
+            }
             if let Some(snapshot) = seen.split_slots().find_map(|slot| seen.snapshot_key(slot)) {
                 if session.has_lent(&name) {
                     return session.merge_lent(&name, self).map(|_| None);

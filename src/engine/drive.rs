@@ -12,7 +12,7 @@ use crate::volume::seen::Seen;
 use crate::volume::step::{Next, Step, Waiting};
 
 /// More steps than any machine needs; a machine that asks for more goes round in circles.
-const STEPS_MAX: usize = 200;
+pub(super) const STEPS_MAX: usize = 200;
 
 /// How a machine came to rest.
 #[must_use]
@@ -47,6 +47,19 @@ impl<H: Host> Session<'_, H> {
         Ok(Seen { metas: Some(metas), ..seen })
     }
 
+    /// Looks at a volume and asks a state machine, which is told what the rmetas say if it wants to know.
+    pub(super) fn ask(&self, lv: &LvName, decide: impl Fn(&Seen) -> Next) -> Result<(Seen, Next)> {
+        let seen = self.look(lv)?;
+        Ok(match decide(&seen) {
+            Next::ReadMetas => {
+                let metas = read_metas(self.host, self.group, &seen)?;
+                let next = decide(&Seen { metas: Some(metas), ..seen.clone() });
+                (seen, next)
+            }
+            next => (seen, next),
+        })
+    }
+
     /// Drives a state machine to rest; `after` notes what a step brought to light.
     pub(super) fn drive<M>(
         &mut self,
@@ -56,14 +69,7 @@ impl<H: Host> Session<'_, H> {
         mut after: impl FnMut(&Step, &Outcome, &mut M),
     ) -> Result<Rest> {
         for _ in 0..STEPS_MAX {
-            let seen = self.look(lv)?;
-            let next = match decide(&seen, memo) {
-                Next::ReadMetas => {
-                    let metas = read_metas(self.host, self.group, &seen)?;
-                    decide(&Seen { metas: Some(metas), ..seen.clone() }, memo)
-                }
-                next => next,
-            };
+            let (seen, next) = self.ask(lv, |seen| decide(seen, memo))?;
             match next {
                 Next::Do(step) => {
                     tracing::debug!(volume = %lv, ?step, "step");
@@ -107,6 +113,11 @@ impl<H: Host> Session<'_, H> {
             return Ok(Taken::NotUp);
         }
         self.finish_split(lv)?;
-        Ok(if self.finish_merges(lv, engine)? { Taken::Rests } else { Taken::UnderWay })
+        let left = matches!(self.finish_leaving(lv)?, Rest::Done);
+        if !(self.finish_merges(lv, engine)? && left) {
+            return Ok(Taken::UnderWay);
+        }
+        // What had to wait for the copy.
+        Ok(if matches!(self.bring_up(lv)?, Rest::Done) { Taken::Rests } else { Taken::UnderWay })
     }
 }

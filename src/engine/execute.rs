@@ -50,8 +50,7 @@ pub fn execute<H: Host>(
 ) -> Result<Outcome> {
     let own = top_id(group, &seen.lv);
     let below = below_id(group, &seen.lv);
-    let top = if seen.layered { below.clone() } else { own.clone() };
-    let udev = if seen.layered { Udev::Hidden } else { Udev::Volume };
+    let (top, udev) = array(group, seen);
     match step {
         Step::Commit(edit) => {
             let next = edits::apply(group.vg(), seen, edit)?;
@@ -90,7 +89,14 @@ pub fn execute<H: Host>(
         Step::DropTop => host.dm_remove(&top.name)?,
         Step::ClearTop => host.dm_clear(&top.name)?,
         Step::ResumeTop => host.dm_resume(&top.name, udev)?,
-        Step::Swap { table, returning } => return swap(host, group, seen, &top, table, *returning),
+        Step::Swap { table, returning } => {
+            let swap = Swap { seen, table, returning: *returning };
+            let (pause, marked) = swap_all(host, group, &[swap])?;
+            return Ok(match marked.into_iter().next().expect("one for each") {
+                Ok(marked) => Outcome::Swapped { pause, marked },
+                Err(why) => Outcome::InDoubt(why),
+            });
+        }
         Step::Pin => {
             let begun = Instant::now();
             host.dm_suspend(&top.name, Freeze::IoOnly)?;
@@ -117,6 +123,15 @@ pub fn execute<H: Host>(
         Step::DropBelow => host.dm_remove(&below.name)?,
     }
     Ok(Outcome::Done)
+}
+
+/// The device of a volume's array, and what udev may make of it: the volume itself, or hidden below a clone that is filled.
+fn array(group: &Group, seen: &Seen) -> (DmId, Udev) {
+    if seen.layered {
+        (below_id(group, &seen.lv), Udev::Hidden)
+    } else {
+        (top_id(group, &seen.lv), Udev::Volume)
+    }
 }
 
 fn leg_id(group: &Group, settings: &Settings, slot: &SlotSeen, part: Part) -> DmId {
@@ -224,39 +239,69 @@ fn undo_create<H: Host>(host: &H, id: &DmId, started: crate::host::Result<()>) -
     started
 }
 
-/// Suspend, load, resume. Between suspend and resume there is nothing but what must be there: reading the rmetas
-/// when an image comes back by its marks (they are only final while the array is suspended), and the load.
-fn swap<H: Host>(
-    host: &H,
-    group: &Group,
-    seen: &Seen,
-    top: &DmId,
-    table: &RaidTable,
+/// Cuts images of several volumes off at one instant. How long I/O was held back: to the first of them from its suspend, to
+/// all of them until the last one's resume.
+///
+/// # Errors
+/// The machine failed: some of the tables may have been swapped in. I/O is never left held back because of it.
+pub fn cut<H: Host>(host: &H, group: &Group, cuts: &[(&Seen, &RaidTable)]) -> Result<Duration> {
+    let swaps: Vec<Swap<'_>> =
+        cuts.iter().map(|(seen, table)| Swap { seen, table, returning: None }).collect();
+    swap_all(host, group, &swaps).map(|(pause, _)| pause)
+}
+
+/// A table that is to be swapped in.
+struct Swap<'a> {
+    seen: &'a Seen,
+    table: &'a RaidTable,
     returning: Option<Returning>,
-) -> Result<Outcome> {
-    let line = [table.line()];
+}
+
+/// What a returning image must get copied, or why it may not come back by its marks: then nothing was loaded.
+type Marked = std::result::Result<Option<Bytes>, String>;
+
+/// Suspend all, load all, resume all. Between suspend and resume there is nothing but what must be there: reading the
+/// rmetas when an image comes back by its marks (they are only final while the array is suspended), and the load.
+fn swap_all<H: Host>(host: &H, group: &Group, swaps: &[Swap<'_>]) -> Result<(Duration, Vec<Marked>)> {
+    let arrays: Vec<((DmId, Udev), [TargetLine; 1])> =
+        swaps.iter().map(|swap| (array(group, swap.seen), [swap.table.line()])).collect();
+    let names: Vec<&str> = arrays.iter().map(|((top, _), _)| top.name.as_str()).collect();
     let begun = Instant::now();
-    host.dm_suspend(&top.name, Freeze::FileSystem)?;
-    let checked = match returning {
-        Some(returning) => check_returning(host, group, seen, returning),
-        None => Ok(Checked::Good(None)),
-    };
-    let loaded = match checked {
-        Ok(Checked::Good(marked)) => {
-            host.dm_load(&top.name, &line, false).map(|()| Ok(marked)).map_err(Error::from)
+    let suspended = host.dm_suspend_all(&names, Freeze::FileSystem);
+    let loaded = match suspended.into_iter().collect::<crate::host::Result<()>>() {
+        Ok(()) => {
+            let each = swaps.iter().zip(&arrays);
+            each.map(|(swap, ((top, _), line))| load(host, group, swap, top, line)).collect()
         }
-        Ok(Checked::InDoubt(why)) => Ok(Err(why)),
-        Err(error) => Err(error),
+        Err(error) => Err(Error::from(error)),
     };
-    // Whatever happened: I/O goes on, with the old table if no new one was loaded.
-    let resumed = host.dm_resume(&top.name, Udev::Volume);
+    // Whatever happened: I/O goes on, with the old table where no new one was loaded. One whose suspend has failed may be
+    // held back all the same.
+    let resumed: Vec<_> = arrays.iter().map(|((top, udev), _)| host.dm_resume(&top.name, *udev)).collect();
     let pause = begun.elapsed();
     let loaded = loaded?;
-    resumed?;
-    Ok(match loaded {
-        Ok(marked) => Outcome::Swapped { pause, marked },
-        Err(why) => Outcome::InDoubt(why),
-    })
+    resumed.into_iter().collect::<crate::host::Result<()>>()?;
+    Ok((pause, loaded))
+}
+
+fn load<H: Host>(
+    host: &H,
+    group: &Group,
+    swap: &Swap<'_>,
+    top: &DmId,
+    line: &[TargetLine],
+) -> Result<Marked> {
+    let checked = match swap.returning {
+        Some(returning) => check_returning(host, group, swap.seen, returning)?,
+        None => Checked::Good(None),
+    };
+    match checked {
+        Checked::Good(marked) => {
+            host.dm_load(&top.name, line, false)?;
+            Ok(Ok(marked))
+        }
+        Checked::InDoubt(why) => Ok(Err(why)),
+    }
 }
 
 enum Checked {

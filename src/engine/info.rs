@@ -1,17 +1,18 @@
 //! What is shown of volumes, snapshots and views.
 
 use crate::engine::observe::{from_metadata, observe, read_metas, total, union_marked};
-use crate::engine::{Engine, Error, Result, Session};
+use crate::engine::{Engine, Error, Result, Session, lock};
 use crate::host::{DmInfo, Host};
 use crate::ids::LvName;
 use crate::lvm2::model::LogicalVolume;
 use crate::raid::{Action, Health};
 use crate::units::{Bytes, Sectors};
-use crate::volume::clone::{self, Progress};
-use crate::volume::info::{NameInfo, SlotInfo, SlotState, SnapshotInfo, ViewInfo, VolumeInfo};
+use crate::volume::info::{
+    MemberOf, NameInfo, RollbackInfo, SlotInfo, SlotState, SnapshotInfo, ViewInfo, VolumeInfo,
+};
 use crate::volume::seen::Seen;
 use crate::volume::tags::{ImageTags, VolumeTags};
-use crate::volume::{key, rollback};
+use crate::volume::{clone, key, rollback};
 
 impl<H: Host> Engine<H> {
     /// All volumes, in the order of their names.
@@ -104,16 +105,32 @@ impl<H: Host> Session<'_, H> {
             min_recovery_rate: seen.raid.min_recovery_rate,
             max_recovery_rate: seen.raid.max_recovery_rate,
             device: own(&seen).map(|info| format!("/dev/dm-{}", info.devno.minor)),
-            slots: (0..seen.slots.len()).map(|slot| slot_info(&seen, slot)).collect(),
+            slots: (0..seen.staying()).map(|slot| slot_info(&seen, slot)).collect(),
             sync_percent: status.map_or(0.0, |status| f64::from(status.percent())),
             to_resync: to_resync(&seen),
             snapshots,
+            rollback: self.rollback_info(&seen),
+            rolled_back_for: seen.tags.rolled_back_for.clone(),
             creating: seen.tags.creating,
             clone_of: seen.tags.clone.clone(),
             filling: seen.tags.filling.then(|| {
-                clone::progress(&seen).unwrap_or(Progress { done: Bytes::ZERO, total: seen.len.bytes() })
+                clone::progress(&seen)
+                    .unwrap_or(clone::Progress { done: Bytes::ZERO, total: seen.len.bytes() })
             }),
             problems,
+        })
+    }
+
+    /// How far its rollback is.
+    fn rollback_info(&self, seen: &Seen) -> Option<RollbackInfo> {
+        let key = seen.tags.rollback.as_ref()?;
+        let memo = lock(self.rollbacks).get(&seen.lv.name).cloned().unwrap_or_default();
+        let rollback::Progress { done, total } = rollback::progress(seen, &memo).unwrap_or_default();
+        Some(RollbackInfo {
+            snapshot: key::snapshot_id(&seen.lv.name, &key.parse().ok()?),
+            request: seen.tags.rollback_for.clone(),
+            copied: done,
+            total,
         })
     }
 
@@ -133,6 +150,11 @@ impl<H: Host> Session<'_, H> {
             ready: of.tags.events.is_some() || of.tags.snapshot.is_none(),
             changed: marked(seen),
             full_merge: full,
+            group: of
+                .tags
+                .group
+                .as_ref()
+                .map(|of| MemberOf { id: key::of(&of.group).to_string(), members: of.members }),
             views: of.tags.views.iter().map(|name| key::of(name).to_string()).collect(),
             device: of.image_dev.as_ref().map(|dev| format!("/dev/dm-{}", dev.info.devno.minor)),
         })
@@ -200,6 +222,7 @@ fn slot_info(seen: &Seen, slot: usize) -> SlotInfo {
         state,
         device: of.device.clone(),
         write_mostly: of.is_write_mostly(),
+        rotational: of.rotational,
         snapshot: seen.snapshot_key(slot).map(|key| key::snapshot_id(&seen.lv.name, &key)),
     }
 }
@@ -246,7 +269,7 @@ fn problems(seen: &Seen) -> Vec<String> {
         Some(info) if info.suspended => problems.push("I/O to it is held back".to_owned()),
         Some(_) => {}
     }
-    for slot in 0..seen.slots.len() {
+    for slot in 0..seen.staying() {
         let info = slot_info(seen, slot);
         match info.state {
             SlotState::Missing => problems.push(format!("image {slot} is missing ({})", info.device)),

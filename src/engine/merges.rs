@@ -43,8 +43,7 @@ impl<H: Host> Engine<H> {
             let advanced = self.session(|session| {
                 let rests =
                     session.take_up(&volume, self)? == Taken::Rests && !session.is_strange(&volume)?;
-                let rolled =
-                    !session.is_rolling_back(&volume) || session.take_turn(&volume, self, &mut |_| {})?;
+                let rolled = !session.is_rolling_back(&volume) || session.take_turn(&volume, &mut |_| {})?;
                 let filled = self.is_rested_by_clones(session, &volume)?;
                 Ok(rests && rolled && filled)
             });
@@ -62,7 +61,7 @@ impl<H: Host> Engine<H> {
 }
 
 impl<H: Host> Session<'_, H> {
-    /// Volumes of which an image is on its way back, or was attached again by another tool, whose array another
+    /// Volumes of which an image is new, leaves or is on its way back, or was attached again by another tool, whose array another
     /// tool has started, whose split was not pinned, or that are being rolled back. One that another LV is made on is not ours to take further until that is gone.
     fn unfinished(&self) -> Result<Vec<LvName>> {
         let vg = self.group.vg();
@@ -71,9 +70,9 @@ impl<H: Host> Session<'_, H> {
         for name in self.volume_names().into_iter().filter(|name| check::user_of(vg, name).is_none()) {
             let slots = vg.lv(&name).and_then(|lv| lv.raid1()).map(|raid| raid.slots.as_slice());
             let images = slots.unwrap_or_default().iter().filter_map(|slot| vg.lv(&slot.image));
-            let returning = images
-                .map(|image| (tags::ImageTags::of(image), image))
-                .any(|(tags, image)| tags.merging || (tags.snapshot.is_some() && !image.is_tracked_image()));
+            let returning = images.map(|image| (tags::ImageTags::of(image), image)).any(|(tags, image)| {
+                tags.merging || tags.leaving || (tags.snapshot.is_some() && !image.is_tracked_image())
+            });
             if !unfinished.contains(&name)
                 && (returning || self.unpinned_split(&name).is_some() || self.is_strange(&name)?)
             {

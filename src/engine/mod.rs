@@ -7,6 +7,7 @@
 //!
 //! The lock is let go while something is waited for: a resync, or extents being zeroed.
 
+mod changes;
 mod clone;
 mod create;
 mod drive;
@@ -16,6 +17,8 @@ mod expand;
 mod extents;
 mod format;
 pub mod group;
+mod group_snapshots;
+mod images;
 mod info;
 mod merges;
 pub mod observe;
@@ -100,6 +103,7 @@ struct Session<'e, H> {
     host: &'e H,
     settings: &'e Settings,
     group: &'e mut Group,
+    rollbacks: &'e Mutex<rollback::Rollbacks>,
 }
 
 /// An operation on a volume; a second one is turned away until this is dropped.
@@ -154,7 +158,12 @@ impl<H: Host> Engine<H> {
         let mut cached = lock(&self.session);
         let _lock = self.host.lock_vg(&self.pool)?;
         let mut group = Group::read(&self.host, &self.pool, &self.settings, cached.take())?;
-        let mut session = Session { host: &self.host, settings: &self.settings, group: &mut group };
+        let mut session = Session {
+            host: &self.host,
+            settings: &self.settings,
+            group: &mut group,
+            rollbacks: &self.rollbacks,
+        };
         let done = work(&mut session);
         *cached = Some(group);
         done

@@ -94,6 +94,7 @@ impl<H: Host> Session<'_, H> {
             return Ok(()); // what is left is taken up by `advance`
         }
         self.finish_split(name)?;
+        self.finish_leaving(name).map(drop)?;
         self.mark_strays(name).map(drop)
     }
 }

@@ -171,6 +171,11 @@ pub trait DeviceMapper {
     /// # Errors
     /// The ioctl failed.
     fn dm_suspend(&self, name: &str, freeze: Freeze) -> Result<()>;
+    /// As [`Self::dm_suspend`] of several devices; what waits in one of them may be waited for in all at once. All are tried,
+    /// each has its result.
+    fn dm_suspend_all(&self, names: &[&str], freeze: Freeze) -> Vec<Result<()>> {
+        names.iter().map(|name| self.dm_suspend(name, freeze)).collect()
+    }
     /// Swaps in the inactive table if there is one, and lets I/O go on.
     ///
     /// # Errors

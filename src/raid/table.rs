@@ -163,6 +163,12 @@ impl TableError {
 }
 
 impl RaidTable {
+    /// Whether a leg is in this slot. A slot that the table does not have is as good as empty.
+    #[must_use]
+    pub fn has_leg(&self, slot: usize) -> bool {
+        self.slots.get(slot).is_some_and(Option::is_some)
+    }
+
     /// The line as LVM2 would write it.
     #[must_use]
     pub fn line(&self) -> TargetLine {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::csi::backend::{
-    Backend, Capacity, CapacityWish, Deadline, Devices, Error, Kind, KnownVolume, OpenVolume, Origin, Result,
-    Snapshot, SnapshotWish, ViewWish, Volume, VolumeWish,
+    Backend, Capacity, CapacityWish, ChangedBlocks, Deadline, Devices, Error, Group, GroupWish, Groups, Kind,
+    KnownVolume, OpenVolume, Origin, Result, Snapshot, SnapshotWish, ViewWish, Volume, VolumeWish,
 };
 use crate::csi::node::mounts::Mounts;
 use crate::engine::Engine;
@@ -12,8 +12,10 @@ use crate::host::Host;
 use crate::ids::VgName;
 use crate::pool::{self, Found, Pool};
 use crate::units::Bytes;
-use crate::volume::info::{SnapshotInfo, ViewInfo, VolumeInfo};
-use crate::volume::spec::SnapshotSpec;
+use crate::volume::changes::Blocks;
+use crate::volume::info::{GroupInfo, SnapshotInfo, ViewInfo, VolumeInfo};
+use crate::volume::spec::{GroupSpec, SnapshotSpec};
+use crate::volume::tune::Change;
 
 /// One pool on one node.
 pub struct OnePool<H, M> {
@@ -50,6 +52,16 @@ impl<H: Host + 'static, M: Mounts> OnePool<H, M> {
             size: snapshot.size,
             cut_unix_nanos: snapshot.cut_unix_nanos,
             ready: snapshot.ready,
+            group: snapshot.group.map(|group| group.id),
+        }
+    }
+
+    fn group(&self, group: GroupInfo) -> Group {
+        Group {
+            id: group.id,
+            cut_unix_nanos: group.cut_unix_nanos,
+            ready: group.ready,
+            snapshots: group.snapshots.into_iter().map(|snapshot| self.snapshot(snapshot)).collect(),
         }
     }
 
@@ -99,7 +111,7 @@ impl<H: Host + 'static, M: Mounts> Backend for OnePool<H, M> {
 
     async fn get_volume(&self, id: &str) -> Result<Option<Volume>> {
         Ok(self.pool.find(id).await?.map(|found| match found {
-            Found::Mirror(volume) => self.mirror(volume),
+            Found::Mirror(volume) => self.mirror(*volume),
             Found::View(view) => self.view(view),
         }))
     }
@@ -113,6 +125,11 @@ impl<H: Host + 'static, M: Mounts> Backend for OnePool<H, M> {
     async fn expand_volume(&self, id: &str, min: Bytes, limit: Option<Bytes>, _: Deadline) -> Result<Bytes> {
         let id = pool::lv(id)?;
         self.pool.change(move |engine| engine.expand_volume(&id, min, limit)).await
+    }
+
+    async fn modify_volume(&self, id: &str, change: &Change, _: Deadline) -> Result<()> {
+        let (id, change) = (pool::lv(id)?, change.clone());
+        self.pool.change(move |engine| engine.modify_volume(&id, &change)).await.map(drop)
     }
 
     async fn create_snapshot(&self, wish: &SnapshotWish, _: Deadline) -> Result<Snapshot> {
@@ -149,6 +166,35 @@ impl<H: Host + 'static, M: Mounts> Backend for OnePool<H, M> {
         let images = wish.images;
         let capacity = self.pool.run(move |engine| engine.capacity(images)).await?;
         Ok(Capacity { available: capacity.available, largest: capacity.largest })
+    }
+}
+
+impl<H: Host + 'static, M: Mounts> ChangedBlocks for OnePool<H, M> {
+    async fn blocks(&self, snapshot: &str, base: Option<&str>, from: Bytes) -> Result<Blocks> {
+        let (snapshot, base) = (snapshot.to_owned(), base.map(str::to_owned));
+        self.pool.run(move |engine| engine.blocks(&snapshot, base.as_deref(), from)).await
+    }
+}
+
+impl<H: Host + 'static, M: Mounts> Groups for OnePool<H, M> {
+    async fn create_group(&self, wish: &GroupWish, _: Deadline) -> Result<Group> {
+        let spec = GroupSpec {
+            name: wish.name.clone(),
+            volumes: wish.volumes.iter().map(|id| pool::lv(id)).collect::<Result<_>>()?,
+            min_in_sync: wish.min_in_sync,
+        };
+        let group = self.pool.change(move |engine| engine.create_group_snapshot(&spec)).await?;
+        Ok(self.group(group))
+    }
+
+    async fn delete_group(&self, id: &str, _: &[String], _: Deadline) -> Result<()> {
+        let id = id.to_owned();
+        self.pool.change(move |engine| engine.delete_group_snapshot(&id)).await
+    }
+
+    async fn get_group(&self, id: &str, _: &[String]) -> Result<Option<Group>> {
+        let groups = self.pool.run(|engine| engine.group_snapshots()).await?;
+        Ok(groups.into_iter().find(|group| group.id == id).map(|group| self.group(group)))
     }
 }
 

@@ -7,7 +7,7 @@
 //! array there:  half started -> started; half swapped -> drop the loaded table, let I/O go on
 //!               `pending` -> pin
 //!               a split not yet swapped in -> undone: the image never left
-//!               legs shorter than the metadata -> grown
+//!               legs shorter than the metadata, other recovery rates -> grown, told
 //! array gone:   `pending` -> the swap is lost (Edit::SwapLost)
 //!               read the rmetas -> doubtful images are marked for a full copy, doubtful splits for a full merge,
 //!               regions being written when power was lost are made equal -> devices, array
@@ -26,8 +26,11 @@
 //! **Why before activation.** dm-raid drops marks of a healthy array at its start, and of a degraded one whose
 //! event counters do not say that the array had noticed. What they say must be read before.
 
+use std::collections::BTreeSet;
+
 use crate::raid::{
-    Action, Activation, Equalize, Health, LastStop, LegMeta, LegRole, Merge, Plan, Verdict, at_activation,
+    Action, Activation, Equalize, Health, LastStop, LegMeta, LegRole, Merge, Plan, RaidTable, Verdict,
+    at_activation,
 };
 use crate::report::Class;
 use crate::units::Bytes;
@@ -97,7 +100,7 @@ fn running(seen: &Seen, memo: &Memo) -> Next {
     if seen.tags.pending && !memo.pinned {
         return Next::Do(Step::Pin);
     }
-    if table.slots.len() != seen.slots.len() {
+    if !table_fits(seen, table) {
         let message = format!(
             "volume {}: the kernel runs {} slots, the metadata names {}; deactivate it with lvchange -an and try again",
             seen.lv.name,
@@ -107,7 +110,7 @@ fn running(seen: &Seen, memo: &Memo) -> Next {
         return Refusal::because(Class::Precondition, message);
     }
     for slot in seen.split_slots() {
-        if table.slots[slot].is_none() {
+        if !table.has_leg(slot) {
             continue;
         }
         if seen.tags.pending && seen.slots[slot].is_unpinned() {
@@ -120,7 +123,7 @@ fn running(seen: &Seen, memo: &Memo) -> Next {
         );
         return Refusal::because(Class::Corrupt, message);
     }
-    if let Some(next) = grow(seen) {
+    if let Some(next) = follow(seen) {
         return next;
     }
     let unpinned = seen.split_slots().any(|slot| seen.slots[slot].is_unpinned());
@@ -128,6 +131,13 @@ fn running(seen: &Seen, memo: &Memo) -> Next {
         return Next::Do(Step::Commit(Edit::SwapPinned));
     }
     images(seen).or_else(|| scrub(seen)).unwrap_or(Next::Done)
+}
+
+/// Whether the array has the slots of the metadata, but for images that are new or leave: the last ones.
+fn table_fits(seen: &Seen, table: &RaidTable) -> bool {
+    let is_new = |of: &SlotSeen| of.tags.merging && of.is_rebuild();
+    let beyond = seen.slots.iter().skip(table.slots.len());
+    table.slots.len() <= seen.slots.len() && beyond.into_iter().all(|of| is_new(of) || of.is_leaving())
 }
 
 /// A leg to which I/O is held back: another tool died in the middle of a change. Nothing may wait for I/O before it goes on,
@@ -158,8 +168,8 @@ fn returned_elsewhere(seen: &Seen) -> Option<Edit> {
     (!slots.is_empty()).then_some(Edit::Rebuild { slots })
 }
 
-/// Legs and array follow the metadata when it has grown.
-fn grow(seen: &Seen) -> Option<Next> {
+/// Legs and array follow the metadata when the volume has grown, or is to be read or copied in another way.
+fn follow(seen: &Seen) -> Option<Next> {
     for slot in seen.attached_slots() {
         let of = &seen.slots[slot];
         for (part, dev) in [(Part::Meta, &of.meta_dev), (Part::Image, &of.image_dev)] {
@@ -170,14 +180,28 @@ fn grow(seen: &Seen) -> Option<Next> {
     }
     let (table, status) = seen.running()?;
     // Kernels before 6.9 hang when a table goes away while its sync thread is about to start.
-    if table.len >= seen.len || !status.is_settled() {
+    if !status.is_settled() {
         return None;
     }
-    let wanted = tables::table(seen, |slot| table.slots[slot].is_some(), Vec::new())?;
+    let moving = seen.slots.iter().any(|slot| slot.tags.merging || slot.is_leaving());
+    if table.len >= seen.len && (is_tuned(seen) || moving || status.health.contains(&Health::Dead)) {
+        return None;
+    }
+    let wanted = tables::table(seen, |slot| table.has_leg(slot), Vec::new())?;
     if !seen.tags.pending {
         return Some(Next::Do(Step::Commit(Edit::Pending)));
     }
     Some(Next::Do(Step::Swap { table: wanted, returning: None }))
+}
+
+/// Whether the running array has the rates, and avoids the images, that the metadata says.
+#[must_use]
+pub fn is_tuned(seen: &Seen) -> bool {
+    let Some((running, _)) = seen.running() else { return true };
+    let Some(wanted) = tables::table(seen, |slot| running.has_leg(slot), Vec::new()) else { return true };
+    let rates = |table: &RaidTable| (table.min_recovery_rate, table.max_recovery_rate);
+    let avoided = |table: &RaidTable| table.write_mostly.iter().copied().collect::<BTreeSet<_>>();
+    rates(running) == rates(&wanted) && avoided(running) == avoided(&wanted)
 }
 
 /// An array that another tool started may have lost power before: what was being written is then unequal, and its
@@ -209,6 +233,7 @@ fn start(seen: &Seen, memo: &Memo) -> Next {
         .iter()
         .zip(metas)
         .enumerate()
+        .filter(|(_, (of, _))| !of.is_leaving())
         .filter_map(|(slot, (of, meta))| Some((slot, role(of), meta.as_ref()?)))
         .collect();
     let last_stop = if seen.tags.pending { LastStop::MidSwap } else { LastStop::Unclean };

@@ -4,10 +4,10 @@
 
 use crate::ids::LvName;
 use crate::lvm2::edit::{self, EditError};
-use crate::lvm2::model::VolumeGroup;
+use crate::lvm2::model::{LogicalVolume, VolumeGroup};
 use crate::volume::seen::Seen;
 use crate::volume::step::Edit;
-use crate::volume::tags::{self, ImageTags, VolumeTags};
+use crate::volume::tags::{self, ImageTags, Membership, VolumeTags};
 
 /// The flag of an LV that LVM2 does not activate unless it is told to ignore it.
 pub const ACTIVATION_SKIP: &str = "ACTIVATION_SKIP";
@@ -49,6 +49,13 @@ pub fn apply(vg: &VolumeGroup, seen: &Seen, edit: &Edit) -> Result<VolumeGroup, 
             let vg = with_image_tags(vg, seen, *slot, |tags| tags.events = Some(*events));
             Ok(with_volume_tags(&vg, seen, |tags| tags.pending = false))
         }
+        Edit::Join { slot, group, members } => Ok(with_image_tags(vg, seen, *slot, |tags| {
+            tags.group = Some(Membership { group: group.clone(), members: *members });
+        })),
+        Edit::GiveUp { slot, events } => {
+            let vg = with_image_tags(vg, seen, *slot, |tags| tags.events = Some(*events));
+            attach(&vg, seen, *slot, false)
+        }
         Edit::Unsplit { slot } => {
             let vg = edit::mark_merged(vg, lv, *slot)?;
             let vg = with_image_tags(&vg, seen, *slot, |tags| *tags = ImageTags::default());
@@ -62,8 +69,14 @@ pub fn apply(vg: &VolumeGroup, seen: &Seen, edit: &Edit) -> Result<VolumeGroup, 
         Edit::FullMerge { slots, why } => Ok(slots.iter().fold(vg.clone(), |vg, slot| {
             with_image_tags(&vg, seen, *slot, |tags| tags.full = Some(why.clone()))
         })),
-        Edit::RollBack { key } => Ok(with_volume_tags(vg, seen, |tags| tags.rollback = Some(key.clone()))),
-        Edit::RolledBack => Ok(with_volume_tags(vg, seen, |tags| tags.rollback = None)),
+        Edit::RollBack { key, request } => Ok(with_volume_tags(vg, seen, |tags| {
+            tags.rollback = Some(key.clone());
+            tags.rollback_for.clone_from(request);
+        })),
+        Edit::RolledBack => Ok(with_volume_tags(vg, seen, |tags| {
+            tags.rollback = None;
+            tags.rolled_back_for = tags.rollback_for.take().or(tags.rolled_back_for.take());
+        })),
         Edit::Pending => Ok(with_volume_tags(vg, seen, |tags| tags.pending = true)),
         Edit::SwapPinned => Ok(with_volume_tags(vg, seen, |tags| tags.pending = false)),
         Edit::Merged { slot } => {
@@ -71,7 +84,47 @@ pub fn apply(vg: &VolumeGroup, seen: &Seen, edit: &Edit) -> Result<VolumeGroup, 
             Ok(with_image_tags(&vg, seen, *slot, |tags| *tags = ImageTags::default()))
         }
         Edit::SwapLost { source } => swap_lost(vg, seen, *source),
+        Edit::Leave { slots } => {
+            let vg = slots.iter().try_fold(vg.clone(), |vg, slot| {
+                let vg = edit::mark_split(&vg, lv, *slot)?;
+                Ok(with_image_tags(&vg, seen, *slot, |tags| {
+                    *tags = ImageTags { leaving: true, ..ImageTags::default() };
+                }))
+            })?;
+            Ok(with_volume_tags(&vg, seen, |tags| tags.pending = true))
+        }
+        Edit::Left => edit::remove_legs(vg, lv, seen.staying()),
+        Edit::Tune { min_recovery_rate, max_recovery_rate, write_mostly } => {
+            let vg = edit::set_rates(vg, lv, *min_recovery_rate, *max_recovery_rate)?;
+            edit::set_write_mostly(&vg, lv, write_mostly)
+        }
     }
+}
+
+/// The volume group after edits of several volumes, which count together.
+///
+/// # Errors
+/// The metadata does not hold what an edit needs; nothing is half done.
+pub fn apply_all<'a>(
+    vg: &VolumeGroup,
+    edits: impl IntoIterator<Item = (&'a Seen, &'a Edit)>,
+) -> Result<VolumeGroup, EditError> {
+    edits.into_iter().try_fold(vg.clone(), |vg, (seen, edit)| apply(&vg, seen, edit))
+}
+
+/// New images, which the metadata has already, are to be copied up; pending.
+#[must_use]
+pub fn added(vg: &VolumeGroup, seen: &Seen) -> VolumeGroup {
+    let mut vg = vg.clone();
+    let slots = vg.lv(&seen.lv.name).and_then(LogicalVolume::raid1).map(|raid| raid.slots.clone());
+    for names in slots.into_iter().flatten().skip(seen.slots.len()) {
+        if let Some(image) = vg.lv_mut(&names.image) {
+            image.tags.extend(ImageTags { merging: true, ..ImageTags::default() }.render());
+        }
+    }
+    // As beside any full copy: see `require_full_copy`.
+    let vg = doubt_splits(&vg, seen, "an image was added meanwhile", None);
+    with_volume_tags(&vg, seen, |tags| tags.pending = true)
 }
 
 /// Nothing on disk says which writes the kernel had begun to mark when the power went: a split of ours that was not
@@ -79,7 +132,7 @@ pub fn apply(vg: &VolumeGroup, seen: &Seen, edit: &Edit) -> Result<VolumeGroup, 
 /// but one is copied up in full.
 fn swap_lost(vg: &VolumeGroup, seen: &Seen, source: usize) -> Result<VolumeGroup, EditError> {
     let mut vg = vg.clone();
-    for (slot, of) in seen.slots.iter().enumerate().filter(|(slot, _)| *slot != source) {
+    for (slot, of) in seen.slots.iter().enumerate().filter(|(slot, of)| *slot != source && !of.is_leaving()) {
         vg = if of.is_split() && !of.is_unpinned() {
             with_image_tags(&vg, seen, slot, |tags| {
                 tags.full = Some("power was lost during a table swap".into())
@@ -111,16 +164,21 @@ fn rebuild(vg: &VolumeGroup, seen: &Seen, slot: usize) -> Result<VolumeGroup, Ed
 /// that starts the array from this metadata asks the kernel for that copy.
 fn require_full_copy(vg: &VolumeGroup, seen: &Seen, slot: usize) -> Result<VolumeGroup, EditError> {
     let vg = edit::set_rebuild(vg, &seen.lv.name, slot, true)?;
-    let others = (0..seen.slots.len()).filter(|other| *other != slot);
-    Ok(others.fold(vg, |vg, other| {
+    Ok(doubt_splits(&vg, seen, &format!("image {slot} was copied in full meanwhile"), Some(slot)))
+}
+
+/// Every split but one may only be merged in full.
+fn doubt_splits(vg: &VolumeGroup, seen: &Seen, why: &str, but: Option<usize>) -> VolumeGroup {
+    let others = (0..seen.slots.len()).filter(|other| Some(*other) != but);
+    others.fold(vg.clone(), |vg, other| {
         let tracked = vg.lv(&seen.slots[other].image.name).is_some_and(|image| image.is_tracked_image());
         if !tracked {
             return vg;
         }
         with_image_tags(&vg, seen, other, |tags| {
-            tags.full.get_or_insert_with(|| format!("image {slot} was copied in full meanwhile"));
+            tags.full.get_or_insert_with(|| why.to_owned());
         })
-    }))
+    })
 }
 
 /// Replaces our tags of the top LV; those of others stay.

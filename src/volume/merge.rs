@@ -70,21 +70,30 @@ pub fn finish(seen: &Seen, slot: usize, memo: &Memo) -> Next {
     if memo.in_doubt && !of.is_rebuild() {
         return Next::Do(Step::Commit(Edit::Rebuild { slots: vec![slot] }));
     }
-    let attached = table.slots[slot].is_some();
+    let attached = table.has_leg(slot);
     if !attached || (of.is_rebuild() && !table.rebuild.contains(&slot)) {
         // Kernels before 6.9 hang when a table goes away while its sync thread is about to start.
         if !status.is_settled() {
             return Next::Wait(Waiting::Sync);
         }
-        if let Some(next) = attached_devices(seen, slot) {
-            return next;
+        // With it all others that are to be copied in full and have no leg in the table: the kernel refuses one with as many empty
+        // slots as the array had slots before (`validate_raid_redundancy`), which several new images would make.
+        let missing = |other: usize| seen.slots[other].is_rebuild() && !table.has_leg(other);
+        let rebuild: Vec<usize> = match of.is_rebuild() {
+            true => seen.attached_slots().filter(|other| *other == slot || missing(*other)).collect(),
+            false => Vec::new(),
+        };
+        for joining in rebuild.iter().copied().chain([slot]) {
+            if let Some(next) = attached_devices(seen, joining) {
+                return next;
+            }
         }
         if !seen.tags.pending {
             return Next::Do(Step::Commit(Edit::Pending));
         }
-        let rebuild: Vec<usize> = if of.is_rebuild() { vec![slot] } else { Vec::new() };
         let returning = rebuild.is_empty().then_some(Returning { slot, events: of.tags.events });
-        let with = |other: usize| other == slot || table.slots[other].is_some();
+        let joins = rebuild.clone();
+        let with = |other: usize| other == slot || joins.contains(&other) || table.has_leg(other);
         return match tables::table(seen, with, rebuild) {
             Some(table) => Next::Do(Step::Swap { table, returning }),
             None => {
@@ -108,7 +117,7 @@ pub fn finish(seen: &Seen, slot: usize, memo: &Memo) -> Next {
 
 /// The mark of the merge goes when every superblock on disk says that the image is back.
 fn durable(seen: &Seen, table: &RaidTable, slot: usize, memo: &Memo) -> Next {
-    let others = (0..seen.slots.len()).filter(|other| *other != slot && table.slots[*other].is_some());
+    let others = (0..seen.slots.len()).filter(|other| *other != slot && table.has_leg(*other));
     let (Some(others), Some(own)) = (seen.metas_of(others), seen.metas_of(std::iter::once(slot))) else {
         return Next::ReadMetas;
     };
@@ -127,7 +136,7 @@ pub fn stray(seen: &Seen) -> Option<Edit> {
         .attached_slots()
         .filter(|slot| {
             let tags = &seen.slots[*slot].tags;
-            !tags.merging && (tags.snapshot.is_some() || table.slots[*slot].is_none())
+            !tags.merging && (tags.snapshot.is_some() || !table.has_leg(*slot))
         })
         .collect();
     (!slots.is_empty()).then_some(Edit::Rebuild { slots })

@@ -5,12 +5,16 @@
 //! only repeats the step.
 
 pub mod bring_up;
+pub mod changes;
 pub mod clone;
 pub mod create;
 pub mod edits;
+pub mod group;
+pub mod images;
 pub mod info;
 pub mod key;
 pub mod merge;
+pub(crate) mod ranges;
 pub mod region;
 pub mod rollback;
 pub mod seen;
@@ -19,3 +23,4 @@ pub mod split;
 pub mod step;
 pub mod tables;
 pub mod tags;
+pub mod tune;

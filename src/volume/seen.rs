@@ -134,6 +134,12 @@ impl SlotSeen {
         self.image.is_tracked_image()
     }
 
+    /// It leaves the volume for good. To LVM2 it is split off.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.is_split() && self.tags.leaving
+    }
+
     /// It was split off by us, and that was not yet seen to be pinned on disk.
     #[must_use]
     pub fn is_unpinned(&self) -> bool {
@@ -164,7 +170,7 @@ impl Seen {
     #[must_use]
     pub fn snapshot_key(&self, slot: usize) -> Option<LvName> {
         let seen = &self.slots[slot];
-        if !seen.is_split() {
+        if !seen.is_split() || seen.is_leaving() {
             return None;
         }
         Some(seen.tags.snapshot.as_deref().map_or_else(|| key::foreign(slot), key::of))
@@ -176,9 +182,20 @@ impl Seen {
         (0..self.slots.len()).find(|slot| self.snapshot_key(*slot).as_ref() == Some(snapshot))
     }
 
-    /// Slots whose images are split off.
+    /// Slots whose images are split off, and stay.
     pub fn split_slots(&self) -> impl Iterator<Item = usize> + '_ {
-        (0..self.slots.len()).filter(|slot| self.slots[*slot].is_split())
+        (0..self.slots.len()).filter(|slot| self.slots[*slot].is_split() && !self.slots[*slot].is_leaving())
+    }
+
+    /// Slots whose images leave for good.
+    pub fn leaving_slots(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.slots.len()).filter(|slot| self.slots[*slot].is_leaving())
+    }
+
+    /// How many slots there are without those that leave, which are the last.
+    #[must_use]
+    pub fn staying(&self) -> usize {
+        self.slots.iter().rposition(|slot| !slot.is_leaving()).map_or(0, |last| last + 1)
     }
 
     /// Slots that the metadata attaches and whose disks are there.

@@ -56,8 +56,8 @@ pub fn next(seen: &Seen, split: &Split, memo: &Memo) -> Next {
     if seen.slots[slot].tags.events.is_some() {
         return Next::Done;
     }
-    if table.slots[slot].is_some() {
-        let stays = |other: usize| other != slot && table.slots[other].is_some();
+    if table.has_leg(slot) {
+        let stays = |other: usize| other != slot && table.has_leg(other);
         return match tables::table(seen, stays, Vec::new()) {
             Some(table) => Next::Do(Step::Swap { table, returning: None }),
             None => {
@@ -71,7 +71,7 @@ pub fn next(seen: &Seen, split: &Split, memo: &Memo) -> Next {
     if let Some(next) = image_device(&seen.slots[slot], slot) {
         return next;
     }
-    let survivors = (0..seen.slots.len()).filter(|other| table.slots[*other].is_some());
+    let survivors = (0..seen.slots.len()).filter(|other| table.has_leg(*other));
     let (Some(survivors), Some(of_split)) = (seen.metas_of(survivors), seen.metas_of(std::iter::once(slot)))
     else {
         return Next::ReadMetas;
@@ -117,8 +117,9 @@ pub(crate) fn settled(seen: &Seen) -> Option<Next> {
         );
         return Some(Refusal::because(Class::Precondition, message));
     }
-    let whole = seen.attached_slots().all(|slot| table.slots[slot].is_some());
-    let resting = seen.slots.iter().all(|slot| !slot.tags.merging) && !seen.tags.pending;
+    let whole = seen.attached_slots().all(|slot| table.has_leg(slot));
+    let resting =
+        seen.slots.iter().all(|slot| !slot.tags.merging && !slot.is_leaving()) && !seen.tags.pending;
     if !(status.is_settled() && whole && resting) {
         return Some(Next::Wait(Waiting::Sync));
     }

@@ -192,6 +192,22 @@ pub enum Edit {
         /// Event count of its superblock.
         events: u64,
     },
+    /// A split is one of a group's; in one commit with it.
+    Join {
+        /// Its slot.
+        slot: usize,
+        /// The group's name.
+        group: String,
+        /// How many splits the group has.
+        members: usize,
+    },
+    /// A split of a group that was never whole is given up: its image is attached again, and comes back by its marks; pending.
+    GiveUp {
+        /// Its slot.
+        slot: usize,
+        /// Event count of its superblock.
+        events: u64,
+    },
     /// The split never happened: the image has been attached all the time.
     Unsplit {
         /// Its slot.
@@ -220,6 +236,8 @@ pub enum Edit {
     RollBack {
         /// The snapshot's key.
         key: String,
+        /// The name of the request for it.
+        request: Option<String>,
     },
     /// The volume holds what the snapshot holds.
     RolledBack,
@@ -234,6 +252,22 @@ pub enum Edit {
     },
     /// The clone's array holds everything: it is the volume from now on; pending.
     Filled,
+    /// The last images are to leave for good; pending.
+    Leave {
+        /// Their slots.
+        slots: Vec<usize>,
+    },
+    /// What was leaving has left: its extents are free.
+    Left,
+    /// How fast the array recovers, and which images it reads from.
+    Tune {
+        /// KiB/s per image that recovery is never throttled below; the kernel's when `None`.
+        min_recovery_rate: Option<u64>,
+        /// KiB/s per image that recovery is throttled to; the kernel's when `None`.
+        max_recovery_rate: Option<u64>,
+        /// Slots whose images reads avoid.
+        write_mostly: Vec<usize>,
+    },
     /// Power was lost before a swap was pinned: see [`super::bring_up`].
     SwapLost {
         /// The slot whose image is good.

@@ -116,6 +116,14 @@ impl<H: DeviceMapper> DeviceMapper for Stopwatch<H> {
     fn dm_suspend(&self, name: &str, freeze: Freeze) -> Result<()> {
         self.time("dm suspend", name, |host| host.dm_suspend(name, freeze))
     }
+    fn dm_suspend_all(&self, names: &[&str], freeze: Freeze) -> Vec<Result<()>> {
+        let begun = Instant::now();
+        let done = self.inner.dm_suspend_all(names, freeze);
+        let ended = Instant::now();
+        let call = |name: &&str| Call { name: "dm suspend", subject: (*name).to_owned(), begun, ended };
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).extend(names.iter().map(call));
+        done
+    }
     fn dm_resume(&self, name: &str, udev: Udev) -> Result<()> {
         self.time("dm resume", name, |host| host.dm_resume(name, udev))
     }

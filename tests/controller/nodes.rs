@@ -114,8 +114,14 @@ fn carry_out(server: &ApiServer, resource: &str, name: &str, object: &Value, act
             server.remove(resource, name)
         }
         Act::Refuse(class) if made && grows(object) => refuse("Resized", class),
+        Act::Refuse(class) if made && changes(object) => refuse("Modified", class),
         Act::Refuse(class) if !made => refuse("Ready", class),
+        Act::Obey if made && spec["rollback"]["request"] != status["rollback"]["request"] => {
+            let done = json!({"request": spec["rollback"]["request"], "phase": "Done", "copied": "4Mi", "total": "4Mi"});
+            tell(json!({"rollback": done}));
+        }
         Act::Obey | Act::MergeSlowly if !made || grows(object) => tell(as_asked(server, resource, object)),
+        Act::Obey | Act::MergeSlowly if changes(object) => tell(as_asked(server, resource, object)),
         Act::Obey | Act::MergeSlowly | Act::Refuse(_) => {}
     }
 }
@@ -129,6 +135,12 @@ fn grows(object: &Value) -> bool {
     object["spec"]["size"].is_string() && bytes(&object["spec"]["size"]) > bytes(&object["status"]["size"])
 }
 
+/// Whether a volume is asked for something that its node has not looked at yet.
+fn changes(object: &Value) -> bool {
+    object["kind"] == "MirrorVolume"
+        && object["status"]["observedGeneration"] != object["metadata"]["generation"]
+}
+
 fn condition(of: &str, status: &str, reason: &str, object: &Value) -> Value {
     json!({"type": of, "status": status, "reason": reason, "message": "as the script says",
            "observedGeneration": object["metadata"]["generation"], "lastTransitionTime": CUT})
@@ -139,7 +151,9 @@ fn as_asked(server: &ApiServer, resource: &str, object: &Value) -> Value {
     let ready = condition("Ready", "True", "Active", object);
     if resource == "mirrorvolumes" {
         let size = bytes(&object["spec"]["size"]).next_multiple_of(EXTENT);
-        return json!({"phase": "Ready", "size": Size(Bytes(size)), "sync": Percent::ALL, "conditions": [ready]});
+        let generation = &object["metadata"]["generation"];
+        return json!({"phase": "Ready", "size": Size(Bytes(size)), "sync": Percent::ALL, "conditions": [ready],
+                      "observedGeneration": generation});
     }
     let volume = object["spec"]["volume"].as_str().expect("named");
     let volume = server.get("mirrorvolumes", volume).expect("a snapshot is of a volume");

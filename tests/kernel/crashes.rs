@@ -25,6 +25,8 @@ pub struct Operation {
     run: fn(&dyn Operator) -> Outcome,
     /// Snapshots that exist when it is done.
     snapshots: &'static [&'static str],
+    /// Images that the volume has then.
+    images: usize,
 }
 
 /// The engine, whatever its host.
@@ -36,6 +38,7 @@ pub trait Operator {
     fn expand(&self, size: Bytes) -> Outcome;
     fn clone(&self) -> Outcome;
     fn fill(&self) -> Outcome;
+    fn images(&self, images: usize) -> Outcome;
 }
 
 impl<H: Host> Operator for Engine<H> {
@@ -60,39 +63,89 @@ impl<H: Host> Operator for Engine<H> {
     fn fill(&self) -> Outcome {
         lab::settle(self)
     }
+    fn images(&self, images: usize) -> Outcome {
+        let volume = "v".parse().map_err(say)?;
+        self.modify_volume(&volume, &crate::images::images(images)).map_err(say).map(|_| ())
+    }
 }
 
-pub const OPERATIONS: [Operation; 10] = [
-    Operation { name: "split", prepare: |_| Ok(()), run: |e| e.split("s"), snapshots: &["s"] },
+pub const OPERATIONS: [Operation; 13] = [
+    Operation { name: "split", prepare: |_| Ok(()), run: |e| e.split("s"), snapshots: &["s"], images: 3 },
     Operation {
         name: "second_split",
         prepare: |e| lab::split(e, "old", "v").map(|_| ()),
         run: |e| e.split("s"),
         snapshots: &["old", "s"],
+        images: 3,
     },
     Operation {
         name: "merge",
         prepare: |e| lab::split(e, "s", "v").map(|_| ()),
         run: |e| e.merge("s"),
         snapshots: &[],
+        images: 3,
     },
-    Operation { name: "merge_of_the_older", prepare: two_splits, run: |e| e.merge("old"), snapshots: &["s"] },
-    Operation { name: "merge_of_the_newer", prepare: two_splits, run: |e| e.merge("s"), snapshots: &["old"] },
-    Operation { name: "create", prepare: |_| Ok(()), run: |e| e.create("w"), snapshots: &[] },
+    Operation {
+        name: "merge_of_the_older",
+        prepare: two_splits,
+        run: |e| e.merge("old"),
+        snapshots: &["s"],
+        images: 3,
+    },
+    Operation {
+        name: "merge_of_the_newer",
+        prepare: two_splits,
+        run: |e| e.merge("s"),
+        snapshots: &["old"],
+        images: 3,
+    },
+    Operation { name: "create", prepare: |_| Ok(()), run: |e| e.create("w"), snapshots: &[], images: 3 },
     Operation {
         name: "delete",
         prepare: |e| lab::new_volume(e, "w", 2).map(|_| ()),
         run: |e| e.delete("w"),
         snapshots: &[],
+        images: 3,
+    },
+    Operation {
+        name: "expand",
+        prepare: |_| Ok(()),
+        run: |e| e.expand(Bytes::mib(32)),
+        snapshots: &[],
+        images: 3,
+    },
+    Operation {
+        name: "adding_an_image",
+        prepare: |e| e.images(2),
+        run: |e| e.images(3),
+        snapshots: &[],
+        images: 3,
+    },
+    Operation {
+        name: "adding_an_image_beside_a_split",
+        prepare: |e| {
+            e.images(2)?;
+            e.split("old")
+        },
+        run: |e| e.images(3),
+        snapshots: &["old"],
+        images: 3,
+    },
+    Operation {
+        name: "removing_an_image",
+        prepare: |_| Ok(()),
+        run: |e| e.images(2),
+        snapshots: &[],
+        images: 2,
     },
     Operation {
         name: "clone",
         prepare: |e| lab::split(e, "s", "v").map(|_| ()),
         run: |e| e.clone(),
         snapshots: &["s"],
+        images: 3,
     },
-    Operation { name: "filling_of_a_clone", prepare: clone, run: |e| e.fill(), snapshots: &["s"] },
-    Operation { name: "expand", prepare: |_| Ok(()), run: |e| e.expand(Bytes::mib(32)), snapshots: &[] },
+    Operation { name: "filling_of_a_clone", prepare: clone, run: |e| e.fill(), snapshots: &["s"], images: 3 },
 ];
 
 fn two_splits<H: Host>(engine: &Engine<H>) -> Outcome {
@@ -160,7 +213,7 @@ fn check<H: Host>(
     names.sort();
     ensure(names == operation.snapshots, || format!("snapshots {names:?} of {info:?}"))?;
     let equal = lab::legs_are_equal(engine, "v")?;
-    ensure(equal == 3 - names.len(), || format!("{equal} images attached: {info:?}"))?;
+    ensure(equal == operation.images - names.len(), || format!("{equal} images attached: {info:?}"))?;
     let now = check_instant(&lab::device(engine, "v")?, plan, low, high)?;
     for clone in engine.volumes().map_err(say)?.iter().filter(|volume| volume.clone_of.is_some()) {
         ensure(clone.filling.is_none(), || format!("not filled: {clone:?}"))?;
@@ -179,7 +232,7 @@ fn check<H: Host>(
         lab::merge(engine, &snapshot.id)?;
         lab::legs_are_equal(engine, "v")?;
     }
-    ensure(lab::legs_are_equal(engine, "v")? == 3, || "an image is missing".into())
+    ensure(lab::legs_are_equal(engine, "v")? == operation.images, || "an image is missing".into())
 }
 
 /// The last disk is not the pool's: what the writers were told outlives the guest there.

@@ -1,7 +1,7 @@
 //! What a volume can hold after its applications' writes, some of which were under way when power was lost.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use splitmirror::host::sim::{Journal, Write};
 
@@ -66,6 +66,13 @@ impl History {
             }
         }
         Ok(first..=last)
+    }
+
+    /// In the time that the values of all volumes' writes tell: from when to when the volume was at one of these moments.
+    pub fn times(&self, moments: &RangeInclusive<usize>) -> Range<u64> {
+        let time = |moment: usize| self.acknowledged.get(moment).map(|write| write.value);
+        let from = moments.start().checked_sub(1).and_then(time).unwrap_or(0);
+        from..time(*moments.end()).unwrap_or(u64::MAX)
     }
 
     /// From when to when a sector can have held a value; 0 is what it held at first. `writes` are the acknowledged ones

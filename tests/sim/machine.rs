@@ -14,7 +14,7 @@ use splitmirror::ids::{LvName, VgName};
 use splitmirror::lvm2::model::{LogicalVolume, SegmentKind};
 use splitmirror::report::{Class, chain};
 use splitmirror::units::{Bytes, Sectors};
-use splitmirror::volume::spec::{SnapshotSpec, VolumeSpec};
+use splitmirror::volume::spec::{GroupSpec, SnapshotSpec, VolumeSpec};
 
 use crate::history::History;
 
@@ -68,6 +68,8 @@ pub struct Machine {
     pub volumes: BTreeMap<String, Volume>,
     /// Its views, by name, and the snapshots' ids.
     pub views: BTreeMap<String, String>,
+    /// Its group snapshots, by name, and their volumes. Each member has the group's name.
+    pub groups: BTreeMap<String, Vec<String>>,
 }
 
 /// The pool's name.
@@ -116,6 +118,15 @@ pub fn clone_spec(size: Bytes) -> VolumeSpec {
 /// An ordinary snapshot.
 pub fn snapshot_spec(volume: &str, name: &str) -> SnapshotSpec {
     SnapshotSpec { name: name.to_owned(), volume: lv(volume), min_in_sync: 1 }
+}
+
+/// An ordinary group snapshot.
+pub fn group_spec(name: &str, volumes: &[&str]) -> GroupSpec {
+    GroupSpec {
+        name: name.to_owned(),
+        volumes: volumes.iter().map(|volume| lv(volume)).collect(),
+        min_in_sync: 1,
+    }
 }
 
 /// A process: it opens the group when it first needs it, and keeps the engine.
@@ -175,7 +186,14 @@ impl Machine {
         let host = SimHost::new(1);
         host.sync_speed(16_384);
         let disks = (0..4).map(|_| host.add_disk(Bytes::mib(16))).collect();
-        Self { host, disks, pool: Vec::new(), volumes: BTreeMap::new(), views: BTreeMap::new() }
+        Self {
+            host,
+            disks,
+            pool: Vec::new(),
+            volumes: BTreeMap::new(),
+            views: BTreeMap::new(),
+            groups: BTreeMap::new(),
+        }
     }
 
     /// The same with a pool on the first three.
@@ -194,11 +212,35 @@ impl Machine {
         machine
     }
 
+    /// The same with another busy volume `b`.
+    pub fn with_two_volumes(images: usize) -> Self {
+        let mut machine = Self::with_pool();
+        machine.create("a", images);
+        machine.create("b", 2);
+        machine.host.sleep(Duration::from_secs(2));
+        machine
+    }
+
     /// The same, of images whose first one lies on a disk that seeks: it is the one that is split off first.
     pub fn with_slow_first_image(images: usize) -> Self {
         let machine = Self::with_volume(images);
-        let volumes = machine.process().engine().expect("open").volumes().expect("listed");
-        machine.host.rotate(volumes[0].slots[0].device.as_ref());
+        machine.slow_first_image();
+        machine
+    }
+
+    /// The first image lies on a disk that seeks.
+    pub fn slow_first_image(&self) {
+        let volumes = self.process().engine().expect("open").volumes().expect("listed");
+        self.host.rotate(volumes[0].slots[0].device.as_ref());
+    }
+
+    /// A busy volume `a` in a pool of all disks.
+    pub fn with_wide_volume(images: usize) -> Self {
+        let mut machine = Self::with_pool();
+        machine.pool = machine.disks.clone();
+        pool::extend(&machine.host, &vg(), &machine.disks[3..], &options()).expect("extended");
+        machine.create("a", images);
+        machine.host.sleep(Duration::from_secs(2));
         machine
     }
 
@@ -295,6 +337,21 @@ impl Machine {
         volume.snapshots.insert(name.to_owned(), Snapshot { cut: begun..=now, golden: None });
     }
 
+    /// A group snapshot was made, some time since so many writes to each of its volumes.
+    pub fn snapped_together(&mut self, name: &str, volumes: &[&str], begun: usize) {
+        for volume in volumes {
+            self.snapped(volume, name, begun);
+        }
+        self.groups.insert(name.to_owned(), volumes.iter().map(|volume| (*volume).to_owned()).collect());
+    }
+
+    /// A group snapshot is gone.
+    pub fn merged_together(&mut self, name: &str) {
+        for volume in self.groups.remove(name).unwrap_or_default() {
+            self.volumes.get_mut(&volume).expect("a volume").snapshots.remove(name);
+        }
+    }
+
     /// A volume holds what a snapshot of it holds.
     pub fn rolled_back(&mut self, volume: &str, snapshot: &str) {
         let group = Group::read(&self.host, &vg(), &Settings::default(), None).expect("a group");
@@ -329,6 +386,11 @@ impl Machine {
     pub fn merge_all(&mut self, process: &mut Process) -> EngineResult<()> {
         for view in std::mem::take(&mut self.views).into_keys() {
             process.engine()?.delete_volume(&view)?;
+        }
+        for group in self.groups.keys().cloned().collect::<Vec<_>>() {
+            process.engine()?.delete_group_snapshot(&group)?;
+            process.finish()?;
+            self.merged_together(&group);
         }
         for (name, volume) in &mut self.volumes {
             for snapshot in std::mem::take(&mut volume.snapshots).into_keys() {

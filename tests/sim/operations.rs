@@ -3,11 +3,16 @@
 use std::time::Duration;
 
 use splitmirror::engine::pool;
+use splitmirror::host::DeviceMapper;
+use splitmirror::raid::RaidTable;
+use splitmirror::volume::spec::RollbackSpec;
+use splitmirror::volume::tune::{Change, WriteMostly};
 
 use crate::crash::{Mode, Operation};
 
 use crate::machine::{
-    LARGER, Machine, SIZE, clone_spec, lv, options, snapshot_id, snapshot_spec, top, vg, volume_spec,
+    LARGER, Machine, Process, SIZE, clone_spec, group_spec, lv, options, snapshot_id, snapshot_spec, top, vg,
+    volume_spec,
 };
 
 /// One test for each way to fail.
@@ -59,6 +64,16 @@ cut_everywhere! {
     merging_the_newer_split: merge_of_two("two");
     rolling_back_to_the_only_split: roll_back(&["one"]);
     rolling_back_to_the_newer_split: roll_back(&["one", "two"]);
+    splitting_a_group: split_group();
+    splitting_a_group_beside_older_splits: split_group_again();
+    merging_a_group: merge_group();
+    adding_an_image: set_images(2, 3);
+    adding_two_images: set_images(2, 4);
+    adding_two_images_beside_a_split: add_beside_a_split();
+    removing_an_image: set_images(3, 2);
+    removing_two_images: set_images(4, 2);
+    removing_an_image_beside_a_split: remove_beside_a_split();
+    tuning_a_volume: tune();
     creating_a_view: create_view();
     deleting_a_view: delete_view();
     cloning_a_snapshot: clone_snapshot();
@@ -228,6 +243,10 @@ fn merge_of_two(which: &str) -> Operation {
     }
 }
 
+fn rollback_to(snapshot: &str) -> RollbackSpec {
+    RollbackSpec { snapshot: snapshot_id("a", snapshot), request: Some("the-first".to_owned()) }
+}
+
 /// To the last of these splits, while nobody uses the volume.
 fn roll_back(splits: &[&str]) -> Operation {
     let mut before = Machine::with_volume(3);
@@ -242,17 +261,75 @@ fn roll_back(splits: &[&str]) -> Operation {
     if splits.len() == 1 {
         Operation {
             before,
-            act: |process| process.engine()?.roll_back(&snapshot_id("a", "one"), |_| {}),
+            act: |process| process.engine()?.roll_back(&rollback_to("one"), |_| {}),
             done: |machine, _| machine.rolled_back("a", "one"),
             finish: false,
         }
     } else {
         Operation {
             before,
-            act: |process| process.engine()?.roll_back(&snapshot_id("a", "two"), |_| {}),
+            act: |process| process.engine()?.roll_back(&rollback_to("two"), |_| {}),
             done: |machine, _| machine.rolled_back("a", "two"),
             finish: false,
         }
+    }
+}
+
+fn act_images<const IMAGES: usize>(process: &mut Process) -> splitmirror::engine::Result<()> {
+    let change = Change { images: Some(IMAGES), ..Change::default() };
+    process.engine()?.modify_volume(&lv("a"), &change).map(drop)
+}
+
+fn now_has<const IMAGES: usize>(machine: &mut Machine, _: usize) {
+    machine.volumes.get_mut("a").expect("a volume").images = IMAGES;
+}
+
+fn set_images(from: usize, to: usize) -> Operation {
+    let before = Machine::with_wide_volume(from);
+    let four = Operation { before, act: act_images::<4>, done: now_has::<4>, finish: true };
+    match to {
+        2 => Operation { act: act_images::<2>, done: now_has::<2>, ..four },
+        3 => Operation { act: act_images::<3>, done: now_has::<3>, ..four },
+        _ => four,
+    }
+}
+
+fn add_beside_a_split() -> Operation {
+    let mut before = Machine::with_wide_volume(2);
+    before.split("a", "one");
+    before.host.sleep(Duration::from_secs(1));
+    Operation { before, ..set_images(2, 4) }
+}
+
+fn remove_beside_a_split() -> Operation {
+    let mut before = Machine::with_wide_volume(4);
+    before.slow_first_image();
+    before.split("a", "one");
+    before.host.sleep(Duration::from_secs(1));
+    Operation { before, ..set_images(4, 3) }
+}
+
+fn tune() -> Operation {
+    Operation {
+        before: Machine::with_volume(3),
+        act: |process| {
+            let change = Change {
+                min_recovery_rate: Some(2048),
+                max_recovery_rate: Some(65_536),
+                write_mostly: Some(WriteMostly::Slots(vec![1])),
+                ..Change::default()
+            };
+            process.engine()?.modify_volume(&lv("a"), &change).map(drop)
+        },
+        done: |machine, _| {
+            // After a crash the array follows when what else is copied is copied.
+            machine.process().finish().expect("finished");
+            let table = machine.host.dm_look(&top("a")).expect("looked").expect("an array").1;
+            let table = RaidTable::parse(&table[0]).expect("a raid table");
+            assert_eq!((table.min_recovery_rate, table.max_recovery_rate), (Some(2048), Some(65_536)));
+            assert_eq!(table.write_mostly, [1]);
+        },
+        finish: false,
     }
 }
 
@@ -303,6 +380,39 @@ fn activate_clone() -> Operation {
     let before = Machine::with_volume(3).with_clone(SIZE);
     before.process().engine().expect("open").deactivate(&lv("c")).expect("stopped");
     Operation { before, act: |process| process.engine()?.activate(&lv("c")), done: |_, _| {}, finish: false }
+}
+
+fn split_group() -> Operation {
+    Operation {
+        before: Machine::with_two_volumes(2),
+        act: |process| process.engine()?.create_group_snapshot(&group_spec("both", &["a", "b"])).map(drop),
+        done: |machine, _| machine.snapped_together("both", &["a", "b"], 0),
+        finish: false,
+    }
+}
+
+fn split_group_again() -> Operation {
+    let mut before = Machine::with_two_volumes(3);
+    before.split("a", "one");
+    before.host.sleep(Duration::from_secs(1));
+    let mut process = before.process();
+    crate::check::check(&mut before, &mut process, "before the group");
+    Operation { before, ..split_group() }
+}
+
+fn merge_group() -> Operation {
+    let mut before = Machine::with_two_volumes(2);
+    let mut process = before.process();
+    (split_group().act)(&mut process).expect("split");
+    before.snapped_together("both", &["a", "b"], 0);
+    before.host.sleep(Duration::from_secs(1));
+    crate::check::check(&mut before, &mut process, "before the merge");
+    Operation {
+        before,
+        act: |process| process.engine()?.delete_group_snapshot("both"),
+        done: |machine, _| machine.merged_together("both"),
+        finish: true,
+    }
 }
 
 fn create_view() -> Operation {

@@ -8,10 +8,11 @@ use kube::ResourceExt;
 use serde::Serialize;
 
 use crate::api::conditions::{self, Type};
+use crate::api::external::VolumeSnapshot;
 use crate::api::snapshot::SnapshotPhase;
 use crate::api::volume::{Slot, VolumePhase};
 use crate::api::{MirrorSnapshot, MirrorVolume, Percent, Size};
-use crate::cli::kubectl::objects::{Objects, VolumeSnapshot};
+use crate::cli::kubectl::objects::Objects;
 use crate::csi::DRIVER;
 
 /// Where a claim says who provides its volume.
@@ -229,7 +230,8 @@ impl<'a> Index<'a> {
             let cut = snapshot.status.as_ref().and_then(|status| status.cut_time.clone());
             (cut.is_none(), cut, snapshot.name_any())
         });
-        let refusals = [Type::Ready, Type::Resized, Type::Deleted].map(|of| refusal(&status.conditions, of));
+        let refusals = [Type::Ready, Type::Resized, Type::Modified, Type::Deleted]
+            .map(|of| refusal(&status.conditions, of));
         Volume {
             node: spec.node.clone(),
             pool: spec.pool.to_string(),
@@ -321,7 +323,8 @@ fn refusal(conditions: &[Condition], of: Type) -> Option<String> {
     match of {
         Type::Ready => Some(message.to_owned()),
         Type::Resized => Some(format!("it does not grow: {message}")),
+        Type::Modified => Some(format!("it is not changed: {message}")),
         Type::Deleted => Some(format!("it is not deleted: {message}")),
-        Type::Degraded => None,
+        Type::Degraded | Type::Complete => None,
     }
 }

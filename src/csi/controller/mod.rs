@@ -17,15 +17,16 @@ use crate::csi::proto::controller_service_capability::{self, Type};
 use crate::csi::proto::{
     ControllerExpandVolumeRequest, ControllerExpandVolumeResponse, ControllerGetCapabilitiesRequest,
     ControllerGetCapabilitiesResponse, ControllerGetVolumeRequest, ControllerGetVolumeResponse,
-    ControllerServiceCapability, CreateSnapshotRequest, CreateSnapshotResponse, CreateVolumeRequest,
-    CreateVolumeResponse, DeleteSnapshotRequest, DeleteSnapshotResponse, DeleteVolumeRequest,
-    DeleteVolumeResponse, GetCapacityRequest, GetCapacityResponse, GetSnapshotRequest, GetSnapshotResponse,
-    ListSnapshotsRequest, ListSnapshotsResponse, ListVolumesRequest, ListVolumesResponse,
-    ValidateVolumeCapabilitiesRequest, ValidateVolumeCapabilitiesResponse,
+    ControllerModifyVolumeRequest, ControllerModifyVolumeResponse, ControllerServiceCapability,
+    CreateSnapshotRequest, CreateSnapshotResponse, CreateVolumeRequest, CreateVolumeResponse,
+    DeleteSnapshotRequest, DeleteSnapshotResponse, DeleteVolumeRequest, DeleteVolumeResponse,
+    GetCapacityRequest, GetCapacityResponse, GetSnapshotRequest, GetSnapshotResponse, ListSnapshotsRequest,
+    ListSnapshotsResponse, ListVolumesRequest, ListVolumesResponse, ValidateVolumeCapabilitiesRequest,
+    ValidateVolumeCapabilitiesResponse,
 };
 
 /// What the Controller service can.
-const CAPABILITIES: [Rpc; 10] = [
+const CAPABILITIES: [Rpc; 11] = [
     Rpc::CreateDeleteVolume,
     Rpc::ListVolumes,
     Rpc::GetCapacity,
@@ -36,6 +37,7 @@ const CAPABILITIES: [Rpc; 10] = [
     Rpc::CloneVolume,
     Rpc::SingleNodeMultiWriter,
     Rpc::GetVolume,
+    Rpc::ModifyVolume,
 ];
 
 /// The Controller service over a backend.
@@ -133,6 +135,17 @@ impl<B: Backend> Controller for ControllerService<B> {
         let keys = [calls::volume(&request.volume_id)];
         let work = async move { volumes::expand(&*backend, &request, deadline).await };
         self.calls.change("ControllerExpandVolume", &keys, work).await
+    }
+
+    async fn controller_modify_volume(
+        &self,
+        request: Request<ControllerModifyVolumeRequest>,
+    ) -> Result<Response<ControllerModifyVolumeResponse>, Status> {
+        let (deadline, request) = (deadline::of(request.metadata()), request.into_inner());
+        let backend = Arc::clone(&self.backend);
+        let keys = [calls::volume(&request.volume_id)];
+        let work = async move { volumes::modify(&*backend, &request, deadline).await };
+        self.calls.change("ControllerModifyVolume", &keys, work).await
     }
 
     async fn create_snapshot(

@@ -6,21 +6,22 @@ use crate::csi::backend::{
 use crate::csi::capability::{Capability, Mode};
 use crate::csi::limits;
 use crate::csi::page::page;
-use crate::csi::params::{Format, VolumeParams};
+use crate::csi::params::{self, Format, VolumeParams};
 use crate::csi::proto::volume_content_source::{SnapshotSource, Type as Source};
 use crate::csi::proto::{
     CapacityRange, ControllerExpandVolumeRequest, ControllerExpandVolumeResponse, ControllerGetVolumeRequest,
-    ControllerGetVolumeResponse, CreateVolumeRequest, CreateVolumeResponse, DeleteVolumeRequest,
-    DeleteVolumeResponse, GetCapacityRequest, GetCapacityResponse, ListVolumesRequest, ListVolumesResponse,
-    ValidateVolumeCapabilitiesRequest, ValidateVolumeCapabilitiesResponse, Volume as ProtoVolume,
-    VolumeContentSource, controller_get_volume_response, list_volumes_response,
-    validate_volume_capabilities_response,
+    ControllerGetVolumeResponse, ControllerModifyVolumeRequest, ControllerModifyVolumeResponse,
+    CreateVolumeRequest, CreateVolumeResponse, DeleteVolumeRequest, DeleteVolumeResponse, GetCapacityRequest,
+    GetCapacityResponse, ListVolumesRequest, ListVolumesResponse, ValidateVolumeCapabilitiesRequest,
+    ValidateVolumeCapabilitiesResponse, Volume as ProtoVolume, VolumeContentSource,
+    controller_get_volume_response, list_volumes_response, validate_volume_capabilities_response,
 };
 use crate::csi::topology;
 use crate::report::Class;
 use crate::units::Bytes;
 use crate::volume::region;
 use crate::volume::spec::VolumeSpec;
+use crate::volume::tune::Change;
 
 /// The size of a volume that is asked for without one.
 const DEFAULT_SIZE: Bytes = Bytes::gib(1);
@@ -54,10 +55,8 @@ pub async fn create<B: Backend>(
 ) -> Result<CreateVolumeResponse> {
     let name = limits::name("name", &request.name)?;
     let capabilities = Capability::read_all(&request.volume_capabilities)?;
-    let params = VolumeParams::read(&request.parameters)?;
-    if let Some(key) = request.mutable_parameters.keys().min() {
-        return Err(Error::invalid(format!("mutable parameter {key:?}: a volume cannot be modified")));
-    }
+    let change = params::change(&request.mutable_parameters)?;
+    let params = VolumeParams::read(&request.parameters)?.overridden(&change)?;
     let (size, limit) = range(request.capacity_range.as_ref())?;
     let nodes = topology::nodes(request.accessibility_requirements.as_ref());
     let read_only = capabilities.iter().all(|capability| capability.mode == Mode::Reader);
@@ -75,6 +74,11 @@ pub async fn create<B: Backend>(
         Some(Content::Copied(origin, has)) => (Some(origin), clone_size(has, size, limit)?),
         Some(Content::Shown(snapshot)) => {
             check_view_size(&snapshot, size, limit)?;
+            if change != Change::default() {
+                return Err(Error::invalid(
+                    "a volume that shows a snapshot cannot be modified: it needs no VolumeAttributesClass",
+                ));
+            }
             let VolumeParams { pool, claim, format, .. } = params;
             let wish = ViewWish { name: name.to_owned(), snapshot: snapshot.id, pool, nodes, claim };
             let view = backend.create_view(&wish, deadline).await?;
@@ -92,6 +96,11 @@ pub async fn create<B: Backend>(
     };
     let wish = VolumeWish { spec, origin, pool: params.pool, nodes, claim: params.claim };
     let volume = backend.create_volume(&wish, deadline).await?;
+    // All else it is made with.
+    if change.write_mostly.is_some() {
+        let change = Change { write_mostly: change.write_mostly, ..Change::default() };
+        backend.modify_volume(&volume.id, &change, deadline).await?;
+    }
     let mut told = answer(&volume, &params.format);
     told.content_source.clone_from(&request.volume_content_source);
     Ok(CreateVolumeResponse { volume: Some(told) })
@@ -193,7 +202,7 @@ fn range(range: Option<&CapacityRange>) -> Result<(Option<Bytes>, Option<Bytes>)
 }
 
 /// As the protocol counts bytes. No disk is that large: the kernel's own limit is 2^63 bytes.
-pub(super) fn signed(bytes: Bytes) -> i64 {
+pub(in crate::csi) fn signed(bytes: Bytes) -> i64 {
     i64::try_from(bytes.0).unwrap_or(i64::MAX)
 }
 
@@ -266,7 +275,8 @@ pub async fn validate<B: Backend>(
 fn supports(volume: &Volume, request: &ValidateVolumeCapabilitiesRequest) -> Result<()> {
     let capabilities = Capability::read_all(&request.volume_capabilities)?;
     Format::from_context(&request.volume_context)?;
-    let params = VolumeParams::read(&request.parameters)?;
+    let change = params::change(&request.mutable_parameters)?;
+    let params = VolumeParams::read(&request.parameters)?.overridden(&change)?;
     let id = &volume.id;
     match volume.kind {
         Kind::View { .. } if capabilities.iter().any(|capability| capability.mode != Mode::Reader) => {
@@ -326,6 +336,26 @@ pub async fn capacity<B: Backend>(backend: &B, request: &GetCapacityRequest) -> 
         maximum_volume_size: Some(signed(capacity.largest)),
         minimum_volume_size: None,
     })
+}
+
+/// ControllerModifyVolume.
+///
+/// # Errors
+/// The volume does not exist, is a view, a key is unknown, or what it has now is in the way.
+pub async fn modify<B: Backend>(
+    backend: &B,
+    request: &ControllerModifyVolumeRequest,
+    deadline: Deadline,
+) -> Result<ControllerModifyVolumeResponse> {
+    let id = limits::required("volume_id", &request.volume_id)?;
+    let volume = existing(backend, id).await?;
+    let change = params::change(&request.mutable_parameters)?;
+    if let Kind::View { snapshot } = volume.kind {
+        let message = format!("volume {id} shows snapshot {snapshot} and cannot be modified");
+        return Err(Error::precondition(message));
+    }
+    backend.modify_volume(id, &change, deadline).await?;
+    Ok(ControllerModifyVolumeResponse {})
 }
 
 /// ControllerExpandVolume. A mounted file system is grown by the node afterwards.

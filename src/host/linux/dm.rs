@@ -112,6 +112,25 @@ impl DeviceMapper for LinuxHost {
             .map_err(|error| fail(call, name)(io_error(error)))
     }
 
+    /// Each waits for its file system to be written and for what is in flight: together, in threads of their own.
+    fn dm_suspend_all(&self, names: &[&str], freeze: Freeze) -> Vec<Result<()>> {
+        let [own, others @ ..] = names else { return Vec::new() };
+        std::thread::scope(|scope| {
+            let suspend = |name: &str| self.dm_suspend(name, freeze);
+            let started: Vec<_> = others
+                .iter()
+                .map(|name| std::thread::Builder::new().spawn_scoped(scope, move || suspend(name)).ok())
+                .collect();
+            let first = suspend(own);
+            let joined = started.into_iter().zip(others).map(|(started, name)| match started {
+                Some(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                // There is no thread to be had.
+                None => suspend(name),
+            });
+            std::iter::once(first).chain(joined.collect::<Vec<_>>()).collect()
+        })
+    }
+
     fn dm_resume(&self, name: &str, udev: Udev) -> Result<()> {
         let devno = dm_ioctl::resume(self.dm.file(), name, udev).map_err(fail("dm resume", name))?;
         let node = dm_node(&self.config.dev_dir, devno);

@@ -74,14 +74,8 @@ pub fn add_raid1(vg: &VolumeGroup, new: NewRaid1) -> Result<VolumeGroup> {
         return Err(EditError::NameReserved(name.clone()));
     }
     require_tags(&new.tags)?;
-    for (what, rate) in [
-        ("the lowest recovery rate", new.min_recovery_rate),
-        ("the highest recovery rate", new.max_recovery_rate),
-    ] {
-        if let Some(value) = rate.filter(|rate| i32::try_from(*rate).is_err()) {
-            return Err(EditError::Number { what, value });
-        }
-    }
+    require_rate("the lowest recovery rate", new.min_recovery_rate)?;
+    require_rate("the highest recovery rate", new.max_recovery_rate)?;
     let size = require_legs(name, &new.legs)?;
     let runs: Vec<&Run> = new.legs.iter().flat_map(|leg| leg.meta.iter().chain(&leg.image)).collect();
     require_free(vg, &runs)?;
@@ -122,19 +116,7 @@ pub fn add_raid1(vg: &VolumeGroup, new: NewRaid1) -> Result<VolumeGroup> {
     for (leg, slot) in new.legs.into_iter().zip(0..) {
         let subs = [(name.image(slot), leg.image_id, leg.image), (name.meta(slot), leg.meta_id, leg.meta)];
         for (name, id, runs) in subs {
-            push_lv(
-                &mut vg,
-                LogicalVolume {
-                    name,
-                    id,
-                    status: words(&["READ", "WRITE"]),
-                    flags: Vec::new(),
-                    tags: Vec::new(),
-                    created: Some(new.created.clone()),
-                    segments: linear_segments(&runs),
-                    extra: Vec::new(),
-                },
-            )?;
+            push_lv(&mut vg, sub_lv(name, id, &runs, &new.created))?;
         }
     }
     Ok(vg)
@@ -249,8 +231,30 @@ pub fn grow_raid1(
     Ok(after)
 }
 
+/// A hidden LV of a leg.
+pub(super) fn sub_lv(name: LvName, id: LvmUuid, runs: &[Run], created: &(u64, String)) -> LogicalVolume {
+    LogicalVolume {
+        name,
+        id,
+        status: words(&["READ", "WRITE"]),
+        flags: Vec::new(),
+        tags: Vec::new(),
+        created: Some(created.clone()),
+        segments: linear_segments(runs),
+        extra: Vec::new(),
+    }
+}
+
+/// A rate that the kernel takes.
+pub(super) fn require_rate(what: &'static str, rate: Option<u64>) -> Result<()> {
+    match rate.filter(|rate| i32::try_from(*rate).is_err()) {
+        Some(value) => Err(EditError::Number { what, value }),
+        None => Ok(()),
+    }
+}
+
 /// Adds an LV whose name and id are free.
-fn push_lv(vg: &mut VolumeGroup, lv: LogicalVolume) -> Result<()> {
+pub(super) fn push_lv(vg: &mut VolumeGroup, lv: LogicalVolume) -> Result<()> {
     require_free_name(vg, &lv.name, &lv.id)?;
     vg.lvs.push(lv);
     Ok(())
@@ -279,7 +283,7 @@ fn require_legs(name: &LvName, legs: &[NewLeg]) -> Result<Extents> {
 }
 
 /// No PV carries two images of one LV.
-fn require_own_disks(name: &LvName, images: &[Vec<Run>]) -> Result<()> {
+pub(super) fn require_own_disks(name: &LvName, images: &[Vec<Run>]) -> Result<()> {
     let shared = images.iter().enumerate().any(|(index, image)| {
         let before = images.iter().take(index).flatten();
         before.into_iter().any(|run| image.iter().any(|other| other.pv == run.pv))
@@ -291,7 +295,7 @@ fn require_own_disks(name: &LvName, images: &[Vec<Run>]) -> Result<()> {
 }
 
 /// A bitmap of this granularity exists, and the kernel takes as many bits. Gives their number.
-fn require_regions(size: Sectors, region_size: Sectors) -> Result<u64> {
+pub(super) fn require_regions(size: Sectors, region_size: Sectors) -> Result<u64> {
     let value = region_size.0;
     let impossible = EditError::Number { what: "the region size in sectors", value };
     if !value.is_power_of_two() || u32::try_from(value).is_err() {
@@ -302,7 +306,7 @@ fn require_regions(size: Sectors, region_size: Sectors) -> Result<u64> {
 }
 
 /// Superblock, the bitmap's own superblock and the bitmap fit on the metadata LV.
-fn require_bitmap(name: &LvName, meta: Bytes, regions: u64) -> Result<()> {
+pub(super) fn require_bitmap(name: &LvName, meta: Bytes, regions: u64) -> Result<()> {
     if meta < BITMAP_START + Bytes(regions.div_ceil(8)) {
         return Err(EditError::Legs { lv: name.clone(), why: "the metadata LV is too small for the bitmap" });
     }
@@ -314,7 +318,7 @@ fn count(runs: &[Run]) -> Extents {
 }
 
 /// Whether runs that may touch each other hold all of `run`.
-fn is_covered(run: &Run, by: &[Run]) -> bool {
+pub(super) fn is_covered(run: &Run, by: &[Run]) -> bool {
     let mut held: Vec<&Run> = by.iter().filter(|held| held.pv == run.pv).collect();
     held.sort_by_key(|held| held.first);
     let mut next = run.first;

@@ -3,15 +3,16 @@
 use kube::ResourceExt as _;
 
 use crate::api::conditions::{self, Judgement, Type};
-use crate::api::volume::{Slot, SlotState, VolumePhase};
+use crate::api::volume::{Slot, SlotState, VolumePhase, WriteMostly};
 use crate::api::{MirrorVolume, MirrorVolumeStatus, Percent, names};
 use crate::ids::LvName;
-use crate::node::decide::{Facts, Refused, Verdict, Work, count, judge, refuse, view};
+use crate::node::decide::{Facts, Refused, Verdict, Work, count, judge, refuse, rollback, view};
 use crate::node::look::PoolSeen;
 use crate::report::Class;
 use crate::volume::info::{self, VolumeInfo};
 use crate::volume::key;
 use crate::volume::spec::VolumeSpec;
+use crate::volume::tune::{self, Change};
 
 /// What becomes of a MirrorVolume; `refused` is why the last work on it was not done.
 #[must_use]
@@ -33,6 +34,14 @@ pub fn decide(
 /// Whether the object was ever made: then what is not on the disks is lost.
 pub(super) fn was_made(status: &MirrorVolumeStatus) -> bool {
     status.size.is_some()
+}
+
+/// Whether the object has been about this volume before. One that never fitted it does not change it.
+fn belongs(object: &MirrorVolume) -> bool {
+    object.status.as_ref().is_some_and(|status| {
+        let refused = conditions::refusal(&status.conditions, Type::Ready, None);
+        was_made(status) && !matches!(refused, Some((Class::Exists, _)))
+    })
 }
 
 /// The status of a volume that cannot be used as it should be.
@@ -178,13 +187,38 @@ fn misfit(object: &MirrorVolume, volume: &VolumeInfo) -> Option<Refused> {
     let spec = &object.spec;
     let images = count(volume.slots.len());
     let differs = |what: String| Refused::new(Class::Exists, format!("volume {} has {what}", volume.id));
-    if let Some(wanted) = spec.images.filter(|wanted| *wanted != images) {
+    let other_images = spec.images.filter(|wanted| *wanted != images && !belongs(object));
+    if let Some(wanted) = other_images {
         return Some(differs(format!("{images} images, not {wanted}")));
     }
     if let Some(wanted) = spec.region_size.filter(|wanted| wanted.0 != volume.region_size) {
         return Some(differs(format!("regions of {}, not {}", volume.region_size, wanted.0)));
     }
     None
+}
+
+/// What of the volume is to be changed for it to be as the object says. Which images reads avoid is left alone when it does
+/// not say.
+fn change(object: &MirrorVolume, volume: &VolumeInfo) -> Option<Change> {
+    let spec = &object.spec;
+    let rate = |wanted: Option<u64>, has: Option<u64>| (wanted != has).then(|| wanted.unwrap_or(0));
+    let avoided = volume.slots.iter().filter(|slot| slot.write_mostly).map(|slot| slot.index);
+    let avoided: Vec<usize> = avoided.collect();
+    let write_mostly = match spec.write_mostly {
+        None => None,
+        Some(WriteMostly::None) => (!avoided.is_empty()).then_some(tune::WriteMostly::None),
+        Some(WriteMostly::Rotational) => {
+            let seek = tune::seeking(volume.slots.iter().map(|slot| slot.rotational));
+            (avoided != seek).then_some(tune::WriteMostly::Rotational)
+        }
+    };
+    let change = Change {
+        images: spec.images.filter(|wanted| *wanted != count(volume.slots.len())).map(usize::from),
+        min_recovery_rate: rate(spec.min_recovery_rate, volume.min_recovery_rate),
+        max_recovery_rate: rate(spec.max_recovery_rate, volume.max_recovery_rate),
+        write_mostly,
+    };
+    (change != Change::default()).then_some(change)
 }
 
 fn present(
@@ -201,35 +235,62 @@ fn present(
     let misfit = misfit(object, volume);
     let fits = misfit.is_none();
     let grows = fits && spec.size.0 > volume.size;
-    let work = if volume.device.is_none() {
+    let change = change(object, volume).filter(|_| fits && belongs(object));
+    let changes = change.is_some();
+    let active = volume.device.is_some();
+    // First what cannot wait: a volume with snapshots would not grow anyway.
+    let (told, roll_back) = rollback::decide(object, volume, seen, refused.filter(|_| active), facts);
+    let roll_back = roll_back.filter(|_| fits && active);
+    let rolls = roll_back.is_some();
+    let work = if !active {
         Some(Work::Activate(volume.id.clone()))
+    } else if rolls {
+        roll_back
     } else if grows {
         let limit = spec.limit.map(|limit| limit.0);
         Some(Work::Expand { lv: volume.id.clone(), size: spec.size.0, limit })
     } else {
-        None
+        change.map(|change| Work::Modify { lv: volume.id.clone(), change })
     };
     let mut status = status(object, volume, seen, facts);
+    status.rollback = told.map(Box::new);
     let generation = object.metadata.generation;
     let conditions = &mut status.conditions;
-    match misfit.as_ref().or(refused.filter(|_| volume.device.is_none())) {
+    match misfit.as_ref().or(refused.filter(|_| !active)) {
         Some(why) => {
             refuse(conditions, Type::Ready, why, generation, facts);
             status.phase = VolumePhase::Failed;
         }
-        None if volume.device.is_none() => {
+        None if !active => {
             let inactive = Judgement::no(Type::Ready, "Inactive", "it is being activated");
             judge(conditions, inactive, generation, facts);
             status.phase = VolumePhase::Pending;
         }
+        None if volume.rollback.is_some() => {
+            let rolling = Judgement::no(Type::Ready, "RollingBack", "it is being rolled back");
+            judge(conditions, rolling, generation, facts);
+            status.phase = VolumePhase::RollingBack;
+        }
         None => judge(conditions, Judgement::yes(Type::Ready, "Active", ""), generation, facts),
     }
-    match refused.filter(|_| grows && volume.device.is_some()) {
+    let refused = refused.filter(|_| active && !rolls);
+    match refused.filter(|_| grows) {
         Some(why) => refuse(conditions, Type::Resized, why, generation, facts),
         None if !grows => {
             conditions::clear(conditions, Type::Resized);
         }
         None => {}
+    }
+    let why = refused.filter(|_| !grows);
+    match (changes, why) {
+        (true, Some(why)) => refuse(conditions, Type::Modified, why, generation, facts),
+        (true, None) => {
+            let changing = Judgement::no(Type::Modified, "Changing", "it is being changed");
+            judge(conditions, changing, generation, facts);
+        }
+        (false, _) => {
+            conditions::clear(conditions, Type::Modified);
+        }
     }
     Verdict { status: Some(status), work, gone: false }
 }
@@ -256,6 +317,7 @@ fn status(
         sync: Some(Percent::new(percent(volume))),
         staged: seen.staged.contains(&volume.id),
         problems: volume.problems.clone(),
+        rollback: None,
         slots,
     };
     let lost =

@@ -10,7 +10,7 @@ use super::format::{BITMAP_SECTOR, HEADER, Header, MAX, Super};
 use super::params::Params;
 use super::{Array, DAEMON_NANOS, Leg};
 use crate::host::DevNo;
-use crate::host::sim::disk::{SECTOR, wide};
+use crate::host::sim::disk::{SECTOR, index, wide};
 
 /// What is read from a leg before anything is decided.
 enum Read {
@@ -65,6 +65,12 @@ impl Array {
         let all_fresh = fresh == params.devices.len();
         if !all_fresh && fresh != params.rebuild.len() {
             return Err(EINVAL); // New device injected into existing raid set without 'rebuild'
+        }
+        // `validate_raid_redundancy` counts against the slots that the superblock knows of, not against those of the table.
+        let known = source.map_or(params.devices.len(), |sb| index(sb.devices.into()));
+        let absent = reads.iter().filter(|read| matches!(read, None | Some(Read::Failed))).count();
+        if absent >= known {
+            return Err(EINVAL);
         }
         let failed = source.map_or(0, |sb| sb.failed);
         let legs = params

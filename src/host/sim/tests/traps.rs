@@ -211,6 +211,21 @@ fn a_leg_that_comes_back_under_another_number_is_trusted() {
 }
 
 #[test]
+fn a_table_with_as_many_empty_slots_as_the_array_had_slots_is_refused() {
+    // [6.1 and 7.2: `rebuild 2` with five slots, three of them empty, of an array of two]
+    let rig = Rig::new(3);
+    rig.settle();
+    rig.swap(&[0, NONE]);
+    rig.pin();
+    rig.suspend();
+    assert!(rig.try_load(&[0, NONE, 2, NONE], "rebuild 2 ").is_err());
+    rig.load_with(&[0, NONE, 2], "rebuild 2 ");
+    rig.resume();
+    rig.settle();
+    assert_eq!(rig.differences(0, 2), Vec::<u64>::new());
+}
+
+#[test]
 fn a_stale_bitmap_means_no_copy_at_all() {
     let rig = Rig::new(2);
     rig.settle();

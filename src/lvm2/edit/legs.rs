@@ -1,0 +1,142 @@
+//! A raid1 LV's images: more of them, fewer, and how they are copied and read.
+
+use super::raid1::{
+    NewLeg, is_covered, push_lv, remove_lv, require_bitmap, require_own_disks, require_rate, require_regions,
+    sub_lv,
+};
+use super::{EditError, Result, find_lv, find_lv_mut, find_raid1, require_free};
+use crate::ids::LvName;
+use crate::lvm2::check::IMAGES_MAX;
+use crate::lvm2::model::{LogicalVolume, Raid1, Run, SegmentKind, Slot, VolumeGroup};
+
+/// Adds images, in slots behind the others, made of extents that `reserve` holds. They are marked for a full copy, as LVM2
+/// marks them. The reserve goes, and what of it is not used becomes free.
+///
+/// # Errors
+/// There are no such LVs, the extents are not the reserve's, ids are taken, or the legs do not go with the others: in
+/// size, or because they share a PV.
+pub fn add_legs(
+    vg: &VolumeGroup,
+    name: &LvName,
+    reserve: &LvName,
+    legs: Vec<NewLeg>,
+    created: &(u64, String),
+) -> Result<VolumeGroup> {
+    let fail = |why| EditError::Legs { lv: name.clone(), why };
+    let raid = find_raid1(vg, name)?;
+    let first = raid.slots.len();
+    if legs.is_empty() || first + legs.len() > IMAGES_MAX {
+        return Err(fail("a mirror has 2 to 64 images"));
+    }
+    let held = vg.runs(find_lv(vg, reserve)?);
+    let runs: Vec<&Run> = legs.iter().flat_map(|leg| leg.meta.iter().chain(&leg.image)).collect();
+    if let Some(run) = runs.iter().find(|run| !is_covered(run, &held)) {
+        return Err(EditError::Run { run: (*run).clone(), why: "it is not in the reserve" });
+    }
+    let mut after = remove_lv(vg, reserve)?;
+    require_free(&after, &runs)?;
+    let top = find_lv(vg, name)?;
+    let regions = require_regions(top.extents().sectors(vg.extent_size), raid.region_size)?;
+    let meta =
+        raid.slots.first().map(|slot| find_lv(vg, &slot.meta)).transpose()?.map(LogicalVolume::extents);
+    for (leg, slot) in legs.into_iter().zip(first..) {
+        let subs = [(name.image(slot), leg.image_id, leg.image), (name.meta(slot), leg.meta_id, leg.meta)];
+        for (name, id, runs) in subs {
+            let mut sub = sub_lv(name, id, &runs, created);
+            sub.set("REBUILD", true);
+            push_lv(&mut after, sub)?;
+        }
+        let (image, own) = (find_lv(&after, &name.image(slot))?, find_lv(&after, &name.meta(slot))?);
+        if image.extents() != top.extents() || Some(own.extents()) != meta {
+            return Err(fail("the legs are not of one size"));
+        }
+        if own.segments.is_empty() || image.segments.is_empty() {
+            return Err(fail("a leg is empty"));
+        }
+        require_bitmap(name, own.extents().bytes(vg.extent_size), regions)?;
+        find_raid1_mut(&mut after, name)?.slots.push(Slot { meta: name.meta(slot), image: name.image(slot) });
+    }
+    let slots = &find_raid1(&after, name)?.slots;
+    let images = slots.iter().map(|slot| find_lv(&after, &slot.image).map(|image| after.runs(image)));
+    require_own_disks(name, &images.collect::<Result<Vec<_>>>()?)?;
+    Ok(after)
+}
+
+/// Takes the last images away, so that `left` slots stay. Others keep their slots. The images must be split off, so that no
+/// tool lets an array write to them.
+///
+/// # Errors
+/// There is no such LV, fewer than two images or none in the array would stay, or one that goes is still part of the array.
+pub fn remove_legs(vg: &VolumeGroup, name: &LvName, left: usize) -> Result<VolumeGroup> {
+    let slots = &find_raid1(vg, name)?.slots;
+    let (stay, go) = slots.split_at_checked(left).unwrap_or((slots, &[]));
+    for (slot, names) in (left..).zip(go) {
+        if !find_lv(vg, &names.image)?.is_tracked_image() {
+            return Err(EditError::NotTracked { lv: name.clone(), slot });
+        }
+    }
+    let is_whole = |slot: &Slot| {
+        let image = vg.lv(&slot.image);
+        image.is_some_and(|image| !image.is_tracked_image() && !image.has("REBUILD"))
+    };
+    if stay.len() < 2 || !stay.iter().any(is_whole) {
+        return Err(EditError::LastImage { lv: name.clone(), slot: left });
+    }
+    let gone: Vec<&LvName> = go.iter().flat_map(|slot| [&slot.meta, &slot.image]).collect();
+    let mut after = vg.clone();
+    after.lvs.retain(|lv| !gone.contains(&&lv.name));
+    find_raid1_mut(&mut after, name)?.slots.truncate(left);
+    Ok(after)
+}
+
+/// How fast recovery is throttled: in KiB/s per image; `None` leaves it to the kernel.
+///
+/// # Errors
+/// There is no such LV, or a rate is none that the kernel takes.
+pub fn set_rates(
+    vg: &VolumeGroup,
+    name: &LvName,
+    min_recovery_rate: Option<u64>,
+    max_recovery_rate: Option<u64>,
+) -> Result<VolumeGroup> {
+    require_rate("the lowest recovery rate", min_recovery_rate)?;
+    require_rate("the highest recovery rate", max_recovery_rate)?;
+    let mut vg = vg.clone();
+    let raid = find_raid1_mut(&mut vg, name)?;
+    raid.min_recovery_rate = min_recovery_rate;
+    raid.max_recovery_rate = max_recovery_rate;
+    Ok(vg)
+}
+
+/// Says which images reads avoid; all others are read from.
+///
+/// # Errors
+/// There is no such LV, or it has no such slot.
+pub fn set_write_mostly(vg: &VolumeGroup, name: &LvName, write_mostly: &[usize]) -> Result<VolumeGroup> {
+    let slots = find_raid1(vg, name)?.slots.clone();
+    if let Some(slot) = write_mostly.iter().find(|slot| **slot >= slots.len()) {
+        return Err(EditError::NoSlot { lv: name.clone(), slot: *slot });
+    }
+    let mut vg = vg.clone();
+    for (slot, names) in slots.iter().enumerate() {
+        let image = find_lv_mut(&mut vg, &names.image)?;
+        if image.has("WRITEMOSTLY") != write_mostly.contains(&slot) {
+            image.set("WRITEMOSTLY", write_mostly.contains(&slot));
+        }
+    }
+    Ok(vg)
+}
+
+/// The raid1 segment of the LV of this name, to change.
+fn find_raid1_mut<'a>(vg: &'a mut VolumeGroup, name: &LvName) -> Result<&'a mut Raid1> {
+    let segments = &mut find_lv_mut(vg, name)?.segments;
+    match segments.as_mut_slice() {
+        [segment] => match &mut segment.kind {
+            SegmentKind::Raid1(raid) => Ok(raid),
+            SegmentKind::Linear { .. } | SegmentKind::Error | SegmentKind::Other { .. } => {
+                Err(EditError::NotRaid1(name.clone()))
+            }
+        },
+        _ => Err(EditError::NotRaid1(name.clone())),
+    }
+}

@@ -1,0 +1,141 @@
+//! The number of images of a volume, up and down, while it is used.
+//!
+//! ```text
+//! up:    settled -> reserve extents on disks that have no image of the volume -> zero the superblocks' place
+//!                -> commit the images as attached, `merging`, REBUILD, `pending`
+//!                -> as a merge in full: devices, swap with `rebuild N`, pin, wait for the copy, commit not `merging`
+//! down:  settled -> commit the last images as split off, `leaving`, `pending`
+//!                -> swap to a table without their slots -> pin, commit not `pending`
+//!                -> remove their devices -> commit without them: their extents are free
+//! ```
+//!
+//! Images come and go at the end, so that no other ever has another slot: an image that is out is looked up under the number
+//! that it remembers. An image that leaves is split off by the metadata from the first commit on, so whoever starts the array
+//! keeps it out, and an image that is new is marked for a full copy, so whoever starts the array makes it equal.
+
+use std::ops::RangeInclusive;
+
+use crate::raid::Health;
+use crate::report::Class;
+use crate::volume::seen::Seen;
+use crate::volume::spec::{IMAGES_MAX, IMAGES_MIN};
+use crate::volume::split::settled;
+use crate::volume::step::{Edit, Next, Part, Refusal, Step, Waiting};
+use crate::volume::{clone, key, rollback, tables};
+
+/// Fewest images in sync that must stay when others leave: what is written must not lose its redundancy.
+const IN_SYNC_MIN: usize = 2;
+
+/// What was done in this run and leaves no trace to observe.
+#[derive(Clone, Debug, Default)]
+pub struct Memo {
+    /// The swap was pinned.
+    pub pinned: bool,
+}
+
+/// Whether more images can be added now: `None`, or why not. The volume has been brought up.
+#[must_use]
+pub fn may_grow(seen: &Seen, images: usize) -> Option<Next> {
+    refused(seen, images).or_else(|| settled(seen))
+}
+
+/// What next, so that only `images` stay. The volume has been brought up.
+#[must_use]
+pub fn shrink(seen: &Seen, images: usize) -> Next {
+    if let Some(not_now) = refused(seen, images) {
+        return not_now;
+    }
+    if seen.staying() <= images {
+        return Next::Done;
+    }
+    let go: Vec<usize> = (images..seen.staying()).collect();
+    if let Some(slot) = go.iter().find(|slot| seen.slots[**slot].is_split()) {
+        let snapshot = seen.snapshot_key(*slot).map(|key| key::snapshot_id(&seen.lv.name, &key));
+        let message = format!(
+            "volume {}: its last image, {slot}, is snapshot {}, and others keep their places: delete that first",
+            seen.lv.name,
+            snapshot.unwrap_or_default()
+        );
+        return Refusal::because(Class::Precondition, message);
+    }
+    if let Some(not_yet) = settled(seen) {
+        return not_yet;
+    }
+    let Some((_, status)) = seen.running() else { return inactive(seen) };
+    let in_sync = |slot: &usize| status.health.get(*slot) == Some(&Health::InSync);
+    let stay = seen.attached_slots().filter(|slot| *slot < images).filter(in_sync).count();
+    if stay < IN_SYNC_MIN {
+        let message = format!(
+            "volume {} would have {stay} image{} in sync and {IN_SYNC_MIN} must stay: delete a snapshot of it first",
+            seen.lv.name,
+            if stay == 1 { "" } else { "s" }
+        );
+        return Refusal::because(Class::Precondition, message);
+    }
+    Next::Do(Step::Commit(Edit::Leave { slots: go }))
+}
+
+/// What next, until images that leave have left. The volume has been brought up.
+#[must_use]
+pub fn finish(seen: &Seen, memo: &Memo) -> Next {
+    if seen.leaving_slots().next().is_none() {
+        return Next::Done;
+    }
+    let Some((table, status)) = seen.running() else { return inactive(seen) };
+    if table.slots.len() > seen.staying() {
+        // Kernels before 6.9 hang when a table goes away while its sync thread is about to start.
+        if !status.is_settled() {
+            return Next::Wait(Waiting::Sync);
+        }
+        if !seen.tags.pending {
+            return Next::Do(Step::Commit(Edit::Pending));
+        }
+        return match tables::table(seen, |slot| table.has_leg(slot), Vec::new()) {
+            Some(table) => Next::Do(Step::Swap { table, returning: None }),
+            None => {
+                Refusal::because(Class::Internal, format!("volume {}: a leg has no device", seen.lv.name))
+            }
+        };
+    }
+    if seen.tags.pending {
+        return Next::Do(if memo.pinned { Step::Commit(Edit::SwapPinned) } else { Step::Pin });
+    }
+    for slot in seen.leaving_slots() {
+        let of = &seen.slots[slot];
+        for (part, dev) in [(Part::Image, &of.image_dev), (Part::Meta, &of.meta_dev)] {
+            match dev {
+                Some(dev) if dev.info.open_count > 0 => return Next::Wait(Waiting::Closed),
+                Some(_) => return Next::Do(Step::DropLeg { slot, part }),
+                None => {}
+            }
+        }
+    }
+    Next::Do(Step::Commit(Edit::Left))
+}
+
+fn refused(seen: &Seen, images: usize) -> Option<Next> {
+    let possible: RangeInclusive<usize> = IMAGES_MIN..=IMAGES_MAX;
+    if !possible.contains(&images) {
+        let message = format!("{images} images: a volume has {IMAGES_MIN} to {IMAGES_MAX}");
+        return Some(Refusal::because(Class::Invalid, message));
+    }
+    if let Some(refusal) = rollback::refusal(seen).or_else(|| clone::refusal(seen)) {
+        return Some(Next::Refuse(refusal));
+    }
+    if seen.lv.has("NOTSYNCED") {
+        let message = format!(
+            "volume {} was made without a first sync, so its images may differ; run lvchange --resync on it first",
+            seen.lv.name
+        );
+        return Some(Refusal::because(Class::Precondition, message));
+    }
+    if let Some(slot) = seen.slots.iter().position(|slot| !slot.present) {
+        let message = format!("volume {}: image {slot} is missing; repair the volume first", seen.lv.name);
+        return Some(Refusal::because(Class::Precondition, message));
+    }
+    seen.running().is_none().then(|| inactive(seen))
+}
+
+fn inactive(seen: &Seen) -> Next {
+    Refusal::because(Class::Precondition, format!("volume {} is not active", seen.lv.name))
+}

@@ -1,0 +1,119 @@
+//! Images that come and go, as LVM2 sees them at every moment.
+
+use std::path::PathBuf;
+
+use splitmirror::engine::Engine;
+use splitmirror::host::Host;
+use splitmirror::volume::tune::{Change, WriteMostly};
+
+use crate::cut::{CutHost, Cutter, survive};
+use crate::lab::{self, Outcome, ensure, say};
+use crate::lvm::{self, calm, field, is_content, lvm, plan, shows, visible};
+use crate::writer::{Writers, check_instant};
+
+fn images<H: Host>(engine: &Engine<H>, images: usize) -> Outcome {
+    let change = Change { images: Some(images), ..Change::default() };
+    engine.modify_volume(&"v".parse().map_err(say)?, &change).map_err(say)?;
+    Ok(())
+}
+
+/// The process dies at each call of a change; LVM2 looks at what is there, and then it goes on.
+pub fn lvm2_reads_every_state_of_a_change_of_images_without_a_warning(disks: &[PathBuf]) -> Outcome {
+    for (from, to) in [(2, 3), (3, 2)] {
+        let stage = || -> Outcome {
+            lab::wipe(disks)?;
+            let engine = lab::new_pool(disks, 3)?;
+            lab::new_volume(&engine, "v", from).map(|_| ())
+        };
+        stage()?;
+        let calls = {
+            let engine = lab::open_on(CutHost::new(lab::host(), Cutter::die_at(u64::MAX)))?;
+            images(&engine, to)?;
+            engine.host().moments()
+        };
+        for k in 0..calls {
+            let at = |error: String| format!("from {from} to {to}, call {k} of {calls}: {error}");
+            stage().map_err(at)?;
+            let engine = lab::open_on(CutHost::new(lab::host(), Cutter::die_at(k))).map_err(at)?;
+            ensure(survive(|| images(&engine, to)).is_none(), || at("it was not cut".into()))?;
+            drop(engine);
+            for words in ["vgck pool", "lvs -a -o +devices,lv_attr,seg_pe_ranges pool"] {
+                match calm(words) {
+                    // It died between two copies of one version: the next start writes them all.
+                    Err(said) if said.contains("ignoring metadata seqno") => {}
+                    said => said.map(drop).map_err(at)?,
+                }
+            }
+            let engine = lab::open().map_err(at)?;
+            ensure(engine.recover().map_err(say)?.is_empty(), || at("it does not come up".into()))?;
+            images(&engine, to).map_err(at)?;
+            lab::settle(&engine).map_err(at)?;
+            lab::wait_in_sync(&engine, "v").map_err(at)?;
+            ensure(lab::legs_are_equal(&engine, "v")? == to, || at("an image is missing".into()))?;
+        }
+        is_content(&disks[..3])?;
+        shows("v", &[("segtype", "raid1"), ("stripes", &to.to_string()), ("copy_percent", "100.00")])?;
+        ensure(visible()? == ["v"], || "something else is visible".into())?;
+    }
+    Ok(())
+}
+
+/// What one has added the other takes away, under load.
+pub fn images_are_added_and_removed_by_us_and_by_lvm2_in_turns(disks: &[PathBuf]) -> Outcome {
+    let engine = lab::new_pool(disks, 4)?;
+    let device = lab::new_volume(&engine, "v", 2)?;
+    let writers = Writers::start(&device, plan(41), None)?;
+    let equal = |images: usize| -> Outcome {
+        writers.wait_for(20)?;
+        lab::settle(&engine)?;
+        lvm::wait_for_sync("v")?;
+        lab::wait_in_sync(&engine, "v")?;
+        shows("v", &[("stripes", &images.to_string())])?;
+        let found = lab::legs_are_equal(&engine, "v")?;
+        ensure(found == images, || format!("{found} images instead of {images}"))
+    };
+    images(&engine, 3)?;
+    equal(3)?;
+    lvm("lvconvert -y -m 1 pool/v")?;
+    equal(2)?;
+    lvm("lvconvert -y -m 3 pool/v")?;
+    equal(4)?;
+    images(&engine, 2)?;
+    equal(2)?;
+    images(&engine, 4)?;
+    equal(4)?;
+    let end = writers.stop()?;
+    check_instant(&device, &plan(41), &end, &end)?;
+    lvm("lvchange -an pool/v")?;
+    lvm("lvchange -ay pool/v")?;
+    let device = lab::device(&engine, "v")?;
+    check_instant(&device, &plan(41), &end, &end)?;
+    is_content(&disks[..4])
+}
+
+pub fn rates_and_images_to_avoid_are_those_of_lvm2(disks: &[PathBuf]) -> Outcome {
+    let engine = lab::new_pool(disks, 3)?;
+    lab::new_volume(&engine, "v", 3)?;
+    let change = Change {
+        min_recovery_rate: Some(2048),
+        max_recovery_rate: Some(65_536),
+        write_mostly: Some(WriteMostly::Slots(vec![1])),
+        ..Change::default()
+    };
+    let volume = "v".parse().map_err(say)?;
+    engine.modify_volume(&volume, &change).map_err(say)?;
+    shows("v", &[("raid_min_recovery_rate", "2048"), ("raid_max_recovery_rate", "65536")])?;
+    let attr = field("v_rimage_1", "lv_attr")?;
+    ensure(attr.chars().nth(8) == Some('w'), || format!("image 1 is {attr}"))?;
+    // LVM2 finds nothing to reload.
+    let before = lab::run("dmsetup", &["table", "pool-v"])?;
+    lvm("lvchange --refresh pool/v")?;
+    let after = lab::run("dmsetup", &["table", "pool-v"])?;
+    ensure(before == after, || format!("{before} became {after}"))?;
+    let disk = field("v_rimage_1", "devices")?;
+    let disk = disk.split('(').next().unwrap_or_default();
+    lvm(&format!("lvchange --writemostly {disk}:n pool/v"))?;
+    let info = lab::info(&engine, "v")?;
+    ensure(info.slots.iter().all(|slot| !slot.write_mostly), || format!("{info:?}"))?;
+    is_content(&disks[..3])
+}
