@@ -89,7 +89,8 @@ fn find(volumes: Vec<VolumeInfo>, id: &str) -> Result<VolumeInfo> {
 
 /// Whether an image is being copied.
 pub(super) fn is_busy(volume: &VolumeInfo) -> bool {
-    volume.slots.iter().any(|slot| matches!(slot.state, SlotState::Merging | SlotState::Rebuilding))
+    volume.filling.is_some()
+        || volume.slots.iter().any(|slot| matches!(slot.state, SlotState::Merging | SlotState::Rebuilding))
 }
 
 /// `●` for each image in sync, and a letter for each that is not.
@@ -107,6 +108,9 @@ fn picture(slots: &[SlotInfo]) -> String {
 }
 
 fn sync(volume: &VolumeInfo) -> String {
+    if let Some(filling) = volume.filling {
+        return format!("filled {} of {}", filling.done, filling.total);
+    }
     if volume.to_resync.0 == 0 {
         return format!("{:.0}%", volume.sync_percent);
     }
@@ -164,6 +168,7 @@ fn print(volume: &VolumeInfo, format: Format, out: &mut dyn Write) -> Result<()>
             ("size", format!("{}, tracked in regions of {}", volume.size, volume.region_size)),
             ("device", volume.device.clone().unwrap_or_else(|| "not active".to_owned())),
             ("sync", sync(volume)),
+            ("made from", volume.clone_of.clone().unwrap_or_default()),
             ("problems", volume.problems.join("\n                ")),
         ],
     )?;
@@ -235,6 +240,8 @@ mod tests {
             rollback: None,
             rolled_back_for: None,
             creating: false,
+            clone_of: None,
+            filling: None,
             problems: Vec::new(),
         }
     }

@@ -107,11 +107,22 @@ impl Deadline {
     }
 }
 
+/// What a volume is to hold from the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// What the snapshot of this id holds.
+    Snapshot(String),
+    /// What the volume of this id holds now.
+    Volume(String),
+}
+
 /// A mirrored volume that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VolumeWish {
     /// What it must be.
     pub spec: VolumeSpec,
+    /// What it is to hold; nothing when there is none.
+    pub origin: Option<Origin>,
     /// The pool, when the StorageClass names one.
     pub pool: Option<VgName>,
     /// Where it may be.
@@ -267,6 +278,8 @@ pub struct OpenVolume {
     pub view: bool,
     /// A file system was being made on it and that never ended: what is on it is nobody's data.
     pub formatting: bool,
+    /// It was made from a snapshot or another volume: its file system has the size and the identity of that one's.
+    pub clone: bool,
 }
 
 /// Who keeps the volumes: the controller's side.
@@ -274,6 +287,9 @@ pub struct OpenVolume {
 /// Every call may be repeated with the same arguments and then answers the same. Errors are classed as
 /// [`Class`] says; `InProgress` only when an operation really is recorded and running.
 pub trait Backend: Send + Sync + 'static {
+    /// It makes volumes that hold something from the start: see [`VolumeWish::origin`].
+    const CLONES: bool;
+
     /// Makes a volume, or finds the one of that name. Another one of that name is `Exists`; no space where it may be is
     /// `Exhausted`.
     fn create_volume(

@@ -7,6 +7,7 @@ use crate::host::Host;
 use crate::ids::LvName;
 use crate::report::Class;
 use crate::volume::bring_up;
+use crate::volume::clone;
 use crate::volume::seen::Seen;
 use crate::volume::step::{Next, Step, Waiting};
 
@@ -87,11 +88,21 @@ impl<H: Host> Session<'_, H> {
     /// Brings a volume up from whatever state it is in. While that waits for the kernel the volume can be used, but
     /// nothing may be changed: marks of it may still be in doubt.
     pub(super) fn bring_up(&mut self, lv: &LvName) -> Result<Rest> {
+        let rest = self.bring_up_array(lv)?;
+        if self.is_filling(lv) {
+            self.bring_up_below(lv)?;
+            let stands = self.drive(lv, &mut (), |seen, ()| clone::stand(seen), |_, _, ()| {})?;
+            return Ok(if matches!(stands, Rest::Done) { rest } else { stands });
+        }
+        Ok(rest)
+    }
+
+    fn bring_up_array(&mut self, lv: &LvName) -> Result<Rest> {
         let mut memo = bring_up::Memo::default();
         self.drive(lv, &mut memo, bring_up::next, |step, _, memo| match step {
             Step::Equalise { .. } => memo.equalised = true,
             Step::Pin => memo.pinned = true,
-            Step::Swap { .. } => memo.pinned = false,
+            Step::Swap { .. } | Step::HandOver(_) | Step::DropBelow => memo.pinned = false,
             _ => {}
         })
     }

@@ -18,7 +18,7 @@ use crate::volume::seen::SlotSeen;
 use crate::volume::spec::SIZE_MAX;
 use crate::volume::split::settled;
 use crate::volume::step::Next;
-use crate::volume::tags;
+use crate::volume::{clone, tags};
 
 impl<H: Host> Engine<H> {
     /// Grows a volume to at least `size`, in whole extents. A volume that is already so large stays as it is. Returns
@@ -66,6 +66,9 @@ impl<H: Host> Session<'_, H> {
     ) -> Result<Option<Option<LogicalVolume>>> {
         let extent = self.group.vg().extent_size;
         let seen = self.look(volume)?;
+        if let Some(refusal) = clone::refusal(&seen) {
+            return Err(Error::Refused(refusal));
+        }
         let now = seen.lv.extents();
         if size > SIZE_MAX {
             let message = format!("{size} is more than a volume can have: {SIZE_MAX}");

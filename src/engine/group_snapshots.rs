@@ -186,7 +186,7 @@ impl<H: Host> Session<'_, H> {
     /// Drives the splits of a group. At rest the group is whole, or what there is of it is to be given up.
     fn cut_group(&mut self, spec: &GroupSpec) -> Result<Rest> {
         let now = self.host.now_unix_nanos();
-        let wanted = Split { name: spec.name.clone(), now, min_in_sync: spec.min_in_sync };
+        let wanted = Split { name: spec.name.clone(), now, min_in_sync: spec.min_in_sync, lent: None };
         let mut memos = vec![split::Memo::default(); spec.volumes.len()];
         for _ in 0..STEPS_MAX * spec.volumes.len() {
             let each = spec.volumes.iter().zip(&memos);
@@ -244,6 +244,8 @@ impl<H: Host> Session<'_, H> {
                 of.is_some_and(|of| key::of(&of.group).as_str() == id)
             };
             let Some(slot) = seen.split_slots().find(is_member) else { continue };
+            let snapshot = seen.snapshot_key(slot).map(|key| key::snapshot_id(volume, &key));
+            self.refuse_read_by_clone(&snapshot.unwrap_or_default())?;
             refuse_shown(&seen, slot)?;
             match merge::begin(&seen, slot) {
                 Next::Do(Step::Commit(edit)) => merges.push((seen, edit)),

@@ -2,7 +2,7 @@
 
 use crate::engine::observe::{from_metadata, observe, read_metas, total, union_marked};
 use crate::engine::{Engine, Error, Result, Session, lock};
-use crate::host::Host;
+use crate::host::{DmInfo, Host};
 use crate::ids::LvName;
 use crate::lvm2::model::LogicalVolume;
 use crate::raid::{Action, Health};
@@ -10,10 +10,9 @@ use crate::units::{Bytes, Sectors};
 use crate::volume::info::{
     MemberOf, NameInfo, RollbackInfo, SlotInfo, SlotState, SnapshotInfo, ViewInfo, VolumeInfo,
 };
-use crate::volume::key;
-use crate::volume::rollback::{self, Progress};
 use crate::volume::seen::Seen;
 use crate::volume::tags::{ImageTags, VolumeTags};
+use crate::volume::{clone, key, rollback};
 
 impl<H: Host> Engine<H> {
     /// All volumes, in the order of their names.
@@ -88,8 +87,11 @@ impl<H: Host> Session<'_, H> {
             Err(error) => (None, Some(crate::report::chain(&error))),
         };
         let seen = Seen { metas, ..seen };
-        let mut snapshots: Vec<_> =
-            seen.split_slots().filter_map(|slot| self.snapshot_info(&seen, slot)).collect();
+        let mut snapshots: Vec<_> = seen
+            .split_slots()
+            .filter(|slot| seen.slots[*slot].tags.lent.is_none())
+            .filter_map(|slot| self.snapshot_info(&seen, slot))
+            .collect();
         snapshots.sort_by_key(|snapshot| (snapshot.cut_unix_nanos, snapshot.slot));
         let status = seen.top.as_ref().and_then(|top| top.status.as_ref());
         let mut problems = unusable.map_or_else(|| problems(&seen), |why| vec![why]);
@@ -102,7 +104,7 @@ impl<H: Host> Session<'_, H> {
             region_size: seen.raid.region_size.bytes(),
             min_recovery_rate: seen.raid.min_recovery_rate,
             max_recovery_rate: seen.raid.max_recovery_rate,
-            device: seen.top.as_ref().map(|top| format!("/dev/dm-{}", top.info.devno.minor)),
+            device: own(&seen).map(|info| format!("/dev/dm-{}", info.devno.minor)),
             slots: (0..seen.staying()).map(|slot| slot_info(&seen, slot)).collect(),
             sync_percent: status.map_or(0.0, |status| f64::from(status.percent())),
             to_resync: to_resync(&seen),
@@ -110,6 +112,11 @@ impl<H: Host> Session<'_, H> {
             rollback: self.rollback_info(&seen),
             rolled_back_for: seen.tags.rolled_back_for.clone(),
             creating: seen.tags.creating,
+            clone_of: seen.tags.clone.clone(),
+            filling: seen.tags.filling.then(|| {
+                clone::progress(&seen)
+                    .unwrap_or(clone::Progress { done: Bytes::ZERO, total: seen.len.bytes() })
+            }),
             problems,
         })
     }
@@ -118,7 +125,7 @@ impl<H: Host> Session<'_, H> {
     fn rollback_info(&self, seen: &Seen) -> Option<RollbackInfo> {
         let key = seen.tags.rollback.as_ref()?;
         let memo = lock(self.rollbacks).get(&seen.lv.name).cloned().unwrap_or_default();
-        let Progress { done, total } = rollback::progress(seen, &memo).unwrap_or_default();
+        let rollback::Progress { done, total } = rollback::progress(seen, &memo).unwrap_or_default();
         Some(RollbackInfo {
             snapshot: key::snapshot_id(&seen.lv.name, &key.parse().ok()?),
             request: seen.tags.rollback_for.clone(),
@@ -189,6 +196,12 @@ impl<H: Host> Session<'_, H> {
     }
 }
 
+/// The device that is the volume's own.
+fn own(seen: &Seen) -> Option<&DmInfo> {
+    let above = seen.upper.as_ref().and_then(|upper| upper.own.as_ref()).map(|own| &own.info);
+    above.or(seen.top.as_ref().filter(|_| !seen.layered).map(|top| &top.info))
+}
+
 fn slot_info(seen: &Seen, slot: usize) -> SlotInfo {
     let of = &seen.slots[slot];
     let health =
@@ -251,9 +264,9 @@ fn problems(seen: &Seen) -> Vec<String> {
         problems.push("it is still being created".to_owned());
     }
     problems.extend(rollback::refusal(seen).map(|refusal| refusal.message));
-    match &seen.top {
+    match own(seen) {
         None => problems.push("it is not active".to_owned()),
-        Some(top) if top.info.suspended => problems.push("I/O to it is held back".to_owned()),
+        Some(info) if info.suspended => problems.push("I/O to it is held back".to_owned()),
         Some(_) => {}
     }
     for slot in 0..seen.staying() {

@@ -8,6 +8,7 @@
 //! The lock is let go while something is waited for: a resync, or extents being zeroed.
 
 mod changes;
+mod clone;
 mod create;
 mod drive;
 mod error;
@@ -38,6 +39,9 @@ use crate::host::{DevNo, Host};
 use crate::ids::{HiddenUuid, LvName, VgName};
 use crate::report::Class;
 use crate::units::Bytes;
+
+/// How long an operation waits for another one on its volume.
+const TURN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What an engine is told once.
 #[derive(Clone, Debug)]
@@ -76,6 +80,8 @@ pub struct OpenDevice {
     pub read_only: bool,
     /// A file system was being made on it, and that never ended: see [`Engine::note_format`].
     pub formatting: bool,
+    /// It was made from a snapshot.
+    pub clone: bool,
 }
 
 /// The engine of one volume group. Shared between threads; calls block.
@@ -89,6 +95,7 @@ pub struct Engine<H> {
     busy: Mutex<HashSet<LvName>>,
     merges: Mutex<merges::Merges>,
     rollbacks: Mutex<rollback::Rollbacks>,
+    paces: Mutex<clone::Paces>,
 }
 
 /// Work on the group under its lock.
@@ -132,6 +139,7 @@ impl<H: Host> Engine<H> {
             busy: Mutex::default(),
             merges: Mutex::default(),
             rollbacks: Mutex::default(),
+            paces: Mutex::default(),
         })
     }
 
@@ -161,10 +169,23 @@ impl<H: Host> Engine<H> {
         done
     }
 
-    /// Takes a volume for one operation.
+    /// Takes a volume for one operation, if none runs.
+    fn try_guard(&self, volume: &LvName) -> Option<Guard<'_>> {
+        let free = lock(&self.busy).insert(volume.clone());
+        free.then(|| Guard { busy: &self.busy, volume: volume.clone() })
+    }
+
+    /// Takes a volume for one operation. One that runs is waited for, for a moment: those of the background are short.
     fn guard(&self, volume: &LvName) -> Result<Guard<'_>> {
-        if lock(&self.busy).insert(volume.clone()) {
-            return Ok(Guard { busy: &self.busy, volume: volume.clone() });
+        let deadline = self.host.now_unix_nanos().saturating_add(nanos(TURN_PATIENCE));
+        loop {
+            if let Some(guard) = self.try_guard(volume) {
+                return Ok(guard);
+            }
+            if self.host.now_unix_nanos() >= deadline {
+                break;
+            }
+            self.host.pause(Duration::from_millis(10));
         }
         Err(Error::refused(
             Class::InProgress,

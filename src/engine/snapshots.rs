@@ -32,6 +32,7 @@ impl<H: Host> Engine<H> {
                 name: spec.name.clone(),
                 now: session.host.now_unix_nanos(),
                 min_in_sync: spec.min_in_sync,
+                lent: None,
             };
             match session.split(volume, &wanted)? {
                 Rest::Waiting(_) => Ok(None),
@@ -67,6 +68,12 @@ impl<H: Host> Engine<H> {
                     key::of(&of.group)
                 );
                 return Err(Error::refused(Class::Invalid, message));
+            }
+            session.refuse_read_by_clone(id)?;
+            if let [view, ..] = seen.slots[slot].tags.views.as_slice() {
+                let message =
+                    format!("snapshot {id} is shown by volume {}: delete that first", key::of(view));
+                return Err(Error::refused(Class::Precondition, message));
             }
             refuse_shown(&seen, slot)?;
             let rest = session.drive(&volume, &mut (), |seen, ()| merge::begin(seen, slot), |_, _, ()| {})?;
@@ -170,7 +177,7 @@ impl<H: Host> Session<'_, H> {
             return self.give_up(volume, &name);
         }
         // Its image is chosen and its instant noted already.
-        self.split(volume, &split::Split { name, now: 0, min_in_sync: 1 }).map(drop)
+        self.split(volume, &split::Split { name, now: 0, min_in_sync: 1, lent: None }).map(drop)
     }
 
     /// The snapshot whose split was begun and not pinned. Costs nothing: the metadata tells.

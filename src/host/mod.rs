@@ -202,6 +202,16 @@ pub trait DeviceMapper {
     /// # Errors
     /// The ioctl failed.
     fn dm_message(&self, name: &str, message: &str) -> Result<()>;
+    /// Whether the device takes discards.
+    ///
+    /// # Errors
+    /// There is no such device.
+    fn dm_discards(&self, devno: DevNo) -> Result<bool>;
+    /// Makes the device refuse discards until it gets another table.
+    ///
+    /// # Errors
+    /// There is no such device, or the kernel refuses.
+    fn dm_refuse_discards(&self, devno: DevNo) -> Result<()>;
     /// Sectors written to the device since it was made (`/sys/block/dm-N/stat`).
     ///
     /// # Errors

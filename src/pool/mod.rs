@@ -152,6 +152,7 @@ impl<H: Host + 'static, M: Mounts> Pool<H, M> {
             read_only: open.read_only,
             view: open.read_only,
             formatting: open.formatting,
+            clone: open.clone,
         })
     }
 

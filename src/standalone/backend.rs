@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use crate::csi::backend::{
     Backend, Capacity, CapacityWish, ChangedBlocks, Deadline, Devices, Error, Group, GroupWish, Groups, Kind,
-    KnownVolume, OpenVolume, Result, Snapshot, SnapshotWish, ViewWish, Volume, VolumeWish,
+    KnownVolume, OpenVolume, Origin, Result, Snapshot, SnapshotWish, ViewWish, Volume, VolumeWish,
 };
 use crate::csi::node::mounts::Mounts;
+use crate::engine::Engine;
 use crate::host::Host;
 use crate::ids::VgName;
 use crate::pool::{self, Found, Pool};
@@ -76,11 +77,23 @@ impl<H: Host + 'static, M: Mounts> OnePool<H, M> {
 }
 
 impl<H: Host + 'static, M: Mounts> Backend for OnePool<H, M> {
+    const CLONES: bool = true;
+
     async fn create_volume(&self, wish: &VolumeWish, _: Deadline) -> Result<Volume> {
         self.check_pool(wish.pool.as_ref())?;
         wish.nodes.check(&self.node)?;
         let spec = wish.spec.clone();
-        let volume = self.pool.change(move |engine| engine.create_volume(&spec)).await?;
+        let origin = wish.origin.clone();
+        let source = match &origin {
+            Some(Origin::Volume(id)) => Some(pool::lv(id)?),
+            Some(Origin::Snapshot(_)) | None => None,
+        };
+        let make = move |engine: &Engine<H>| match (origin, source) {
+            (Some(Origin::Snapshot(snapshot)), _) => engine.create_clone(&spec, &snapshot),
+            (_, Some(source)) => engine.clone_volume(&spec, &source, 1),
+            (_, None) => engine.create_volume(&spec),
+        };
+        let volume = self.pool.change(make).await?;
         Ok(self.mirror(volume))
     }
 

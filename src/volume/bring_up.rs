@@ -37,7 +37,7 @@ use crate::units::Bytes;
 use crate::volume::seen::{LegDev, Seen, SlotSeen};
 use crate::volume::split::image_device;
 use crate::volume::step::{Edit, Next, Part, Refusal, Step, Waiting};
-use crate::volume::{merge, tables};
+use crate::volume::{clone, merge, tables};
 
 /// What was done in this run and leaves no trace to observe.
 #[derive(Clone, Debug, Default)]
@@ -64,7 +64,13 @@ pub fn next(seen: &Seen, memo: &Memo) -> Next {
         );
         return Refusal::because(Class::Corrupt, message);
     }
+    if let Some(refusal) = clone::activated_elsewhere(seen) {
+        return Next::Refuse(refusal);
+    }
     match &seen.top {
+        _ if seen.upper.is_some() && !seen.tags.filling && held_back_leg(seen).is_none() => {
+            clone::hand_over(seen).unwrap_or_else(|| running(seen, memo))
+        }
         Some(_) => running(seen, memo),
         None => start(seen, memo),
     }

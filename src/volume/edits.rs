@@ -23,15 +23,25 @@ pub fn apply(vg: &VolumeGroup, seen: &Seen, edit: &Edit) -> Result<VolumeGroup, 
     match edit {
         Edit::Created => {
             let mut vg = vg.clone();
-            if let Some(top) = vg.lv_mut(lv) {
+            // What is not filled must not be activated by anyone else, nor what records how far it is.
+            let own = seen.tags.filling || seen.tags.record.is_some();
+            if let Some(top) = vg.lv_mut(lv).filter(|_| !own) {
                 top.flags.retain(|flag| flag != ACTIVATION_SKIP);
             }
             Ok(with_volume_tags(&vg, seen, |tags| tags.creating = false))
         }
-        Edit::Split { slot, name, cut } => {
+        Edit::Filled => {
+            let mut vg = vg.clone();
+            if let Some(top) = vg.lv_mut(lv) {
+                top.flags.retain(|flag| flag != ACTIVATION_SKIP);
+            }
+            Ok(with_volume_tags(&vg, seen, |tags| (tags.filling, tags.pending) = (false, true)))
+        }
+        Edit::Split { slot, name, cut, lent } => {
             let vg = edit::mark_split(vg, lv, *slot)?;
             let vg = with_image_tags(&vg, seen, *slot, |tags| {
-                *tags = ImageTags { snapshot: Some(name.clone()), cut: Some(*cut), ..ImageTags::default() };
+                let (snapshot, cut, lent) = (Some(name.clone()), Some(*cut), lent.clone());
+                *tags = ImageTags { snapshot, cut, lent, ..ImageTags::default() };
             });
             Ok(with_volume_tags(&vg, seen, |tags| tags.pending = true))
         }

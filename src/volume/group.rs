@@ -95,7 +95,7 @@ pub fn give_up(seen: &Seen, name: &str, memo: &Memo) -> Next {
     if seen.slot_of(&key::of(name)).is_none() {
         return Next::Done;
     }
-    let split = Split { name: name.to_owned(), now: 0, min_in_sync: 1 };
+    let split = Split { name: name.to_owned(), now: 0, min_in_sync: 1, lent: None };
     match split::next(seen, &split, memo) {
         Next::Do(Step::Commit(Edit::Pinned { slot, events })) => {
             Next::Do(Step::Commit(Edit::GiveUp { slot, events }))
@@ -116,7 +116,7 @@ mod tests {
     use crate::report::Class;
 
     fn split(slot: usize) -> Next {
-        Next::Do(Step::Commit(Edit::Split { slot, name: "g".into(), cut: 1 }))
+        Next::Do(Step::Commit(Edit::Split { slot, name: "g".into(), cut: 1, lent: None }))
     }
 
     fn pinned(slot: usize) -> Next {
@@ -130,8 +130,8 @@ mod tests {
     #[test]
     fn what_counts_is_committed_when_all_want_it() {
         let edits = vec![
-            Edit::Split { slot: 2, name: "g".into(), cut: 1 },
-            Edit::Split { slot: 1, name: "g".into(), cut: 1 },
+            Edit::Split { slot: 2, name: "g".into(), cut: 1, lent: None },
+            Edit::Split { slot: 1, name: "g".into(), cut: 1, lent: None },
         ];
         assert_eq!(next(&[split(2), split(1)]), Together::Commit(edits));
         assert_eq!(next(&[Next::Done, Next::Done]), Together::Done);

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{LvName, VgName};
 use crate::units::Bytes;
+use crate::volume::clone::Progress;
 
 /// State of one slot of a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +88,12 @@ pub struct VolumeInfo {
     /// It is still being made, and holds no data.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub creating: bool,
+    /// The id of the snapshot that it was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clone_of: Option<String>,
+    /// How far it is filled from that; absent when it holds everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filling: Option<Progress>,
     /// Why it is not as it should be; empty when all is well.
     pub problems: Vec<String>,
 }

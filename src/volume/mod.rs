@@ -6,6 +6,7 @@
 
 pub mod bring_up;
 pub mod changes;
+pub mod clone;
 pub mod create;
 pub mod edits;
 pub mod group;

@@ -3,10 +3,12 @@
 //! On a volume's top LV: its name as asked for; `creating` until its extents are zeroed and its array has run
 //! once; `pending` from before a table is swapped until the swap is pinned on disk (see [`super::bring_up`] for what
 //! a power cut in between means); `formatting` while a file system is made on it for the first time; `rollback` while it is
-//! made to hold what a snapshot holds, and by whose request; the last request that was carried out. On an image: the
-//! snapshot it is, when it was cut, the event count of its superblock once the split is pinned, the group of snapshots it was
-//! cut with, the read-only volumes that show it, why its merge must be in full, `merging` from the merge until the resync
-//! is known to be complete, and `leaving` from when it is to go for good until its extents are free.
+//! made to hold what a snapshot holds, and by whose request; the last request that was carried out; `clone` is what it was
+//! made from, and `filling` says that it does not hold all of that yet; `record` on the LV that tells how far the clone of that
+//! name is. On an image: the snapshot it is, when it was cut, the event count of its superblock once the split is pinned, the
+//! group of snapshots it was cut with, the read-only volumes that show it, why its merge must be in full, `merging` from the
+//! merge until the resync is known to be complete, `leaving` from when it is to go for good until its extents are free; `lent`
+//! to the clone that it was split off for.
 //!
 //! Any text is kept in a tag's alphabet by writing other bytes as `+XX`.
 //! Source: LVM2 `lib/misc/lvm-string.c` (characters allowed in tags).
@@ -22,6 +24,10 @@ mod key {
     pub const PENDING: &str = "pending";
     pub const FORMATTING: &str = "formatting";
     pub const ROLLBACK: &str = "rollback";
+    pub const CLONE: &str = "clone";
+    pub const FILLING: &str = "filling";
+    pub const RECORD: &str = "record";
+    pub const LENT: &str = "lent";
     pub const ROLLBACK_FOR: &str = "rollback-for";
     pub const ROLLED_BACK_FOR: &str = "rolled-back-for";
     pub const SNAPSHOT: &str = "snapshot";
@@ -67,6 +73,12 @@ pub struct VolumeTags {
     pub formatting: bool,
     /// It is being rolled back to the snapshot of this key, and may hold parts of both.
     pub rollback: Option<String>,
+    /// The id of the snapshot that it was made from.
+    pub clone: Option<String>,
+    /// It does not hold all of that yet.
+    pub filling: bool,
+    /// It is no volume: it records how far the volume of this name is filled.
+    pub record: Option<String>,
     /// The request that it is rolled back for, when that has a name.
     pub rollback_for: Option<String>,
     /// The last such request that was carried out: it is not carried out again.
@@ -83,6 +95,9 @@ impl VolumeTags {
             pending: has(lv, key::PENDING),
             formatting: has(lv, key::FORMATTING),
             rollback: value(lv, key::ROLLBACK),
+            clone: value(lv, key::CLONE),
+            filling: has(lv, key::FILLING),
+            record: value(lv, key::RECORD),
             rollback_for: value(lv, key::ROLLBACK_FOR),
             rolled_back_for: value(lv, key::ROLLED_BACK_FOR),
         }
@@ -103,6 +118,9 @@ impl VolumeTags {
         ] {
             tags.extend(value.as_deref().map(|value| pair(key, value)));
         }
+        tags.extend(self.clone.as_deref().map(|id| pair(key::CLONE, id)));
+        tags.extend(self.filling.then(|| mark(key::FILLING)));
+        tags.extend(self.record.as_deref().map(|name| pair(key::RECORD, name)));
         tags
     }
 }
@@ -133,6 +151,8 @@ pub struct ImageTags {
     pub full: Option<String>,
     /// It is attached again, or new, and not yet known to be equal.
     pub merging: bool,
+    /// It was split off for the clone of this name only, and goes back when that is filled.
+    pub lent: Option<String>,
     /// It leaves the volume for good.
     pub leaving: bool,
 }
@@ -152,6 +172,7 @@ impl ImageTags {
             views: values(lv, key::VIEW).collect(),
             full: value(lv, key::FULL),
             merging: has(lv, key::MERGING),
+            lent: value(lv, key::LENT),
             leaving: has(lv, key::LEAVING),
         }
     }
@@ -169,6 +190,7 @@ impl ImageTags {
         tags.extend(self.views.iter().map(|name| pair(key::VIEW, name)));
         tags.extend(self.full.as_deref().map(|why| pair(key::FULL, why)));
         tags.extend(self.merging.then(|| mark(key::MERGING)));
+        tags.extend(self.lent.as_deref().map(|name| pair(key::LENT, name)));
         tags.extend(self.leaving.then(|| mark(key::LEAVING)));
         tags
     }

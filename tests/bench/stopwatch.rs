@@ -139,6 +139,12 @@ impl<H: DeviceMapper> DeviceMapper for Stopwatch<H> {
     fn dm_message(&self, name: &str, message: &str) -> Result<()> {
         self.time("dm message", name, |host| host.dm_message(name, message))
     }
+    fn dm_discards(&self, devno: DevNo) -> Result<bool> {
+        self.inner.dm_discards(devno)
+    }
+    fn dm_refuse_discards(&self, devno: DevNo) -> Result<()> {
+        self.time("dm refuse discards", &devno.to_string(), |host| host.dm_refuse_discards(devno))
+    }
     fn dm_sectors_written(&self, devno: DevNo) -> Result<Sectors> {
         self.inner.dm_sectors_written(devno)
     }

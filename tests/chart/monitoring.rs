@@ -73,6 +73,8 @@ fn observation() -> Observation {
         rollback: None,
         rolled_back_for: None,
         creating: false,
+        clone_of: None,
+        filling: None,
         problems: Vec::new(),
     };
     Observation { pool, volumes: vec![volume] }

@@ -6,6 +6,7 @@
 #[path = "../guest/aligned.rs"]
 mod aligned;
 mod changes;
+mod clones;
 mod crashes;
 #[path = "../guest/cut.rs"]
 mod cut;
@@ -52,6 +53,9 @@ fn main() -> ExitCode {
         scenario!(snapshots::a_slot_that_is_missing_in_the_running_table_is_copied_in_full, 4),
         scenario!(rollbacks::a_rollback_copies_what_has_changed_and_the_snapshots_stay, 5),
         scenario!(rollbacks::a_volume_in_use_is_not_rolled_back_and_one_rolled_back_is_not_used, 4),
+        scenario!(clones::a_clone_is_used_at_once_and_filled_under_load_without_a_break, 4),
+        scenario!(clones::a_clone_of_a_busy_volume_is_an_instant_of_it_and_costs_no_image, 4),
+        scenario!(clones::a_clone_refuses_discards_and_keeps_to_its_rate, 4),
         scenario!(changes::blocks_that_differ_between_snapshots_are_told_to_the_block, 5),
         scenario!(groups::a_group_is_one_instant_of_a_writer_that_goes_from_one_volume_to_the_other, 4),
         scenario!(images::a_new_image_is_copied_in_full_and_no_other_is_written_to, 5),

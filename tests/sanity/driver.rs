@@ -114,6 +114,12 @@ impl Driver {
         })
     }
 
+    /// CreateVolume that holds what a snapshot or a volume holds.
+    pub fn clone_of(&mut self, source: Source, request: CreateVolumeRequest) -> Answer<Volume> {
+        let volume_content_source = Some(VolumeContentSource { r#type: Some(source) });
+        self.create(CreateVolumeRequest { volume_content_source, ..request })
+    }
+
     /// DeleteVolume.
     pub fn delete(&mut self, volume: &str) -> Answer<()> {
         let request = DeleteVolumeRequest { volume_id: volume.to_owned(), ..DeleteVolumeRequest::default() };

@@ -184,9 +184,23 @@ impl<'a> Checker<'a> {
             }
         }
         let history = self.machine.history(name);
+        self.base(name, images[0], &history.sectors())?;
         let contents = self.contents(images[0], &history.sectors())?;
         let moments = history.moments(&contents)?;
         same("acknowledged writes on the legs", moments.end(), &history.len())
+    }
+
+    /// What nobody has written to a clone is what it was made from.
+    fn base(&self, name: &str, image: &LogicalVolume, written: &[u64]) -> Check {
+        let Some(base) = &self.machine.volumes[name].base else { return Ok(()) };
+        let pieces = pieces(&self.group, image);
+        let is: Vec<u8> =
+            pieces.iter().flat_map(|(disk, start, len)| self.host.peek(disk, *start, *len)).collect();
+        let written: BTreeSet<u64> = written.iter().copied().collect();
+        let sectors = (0..).zip(is.chunks(512).zip(base.chunks(512)));
+        let differ = sectors.filter(|(sector, (is, base))| is != base && !written.contains(sector));
+        let wrong: Vec<u64> = differ.map(|(sector, _)| sector).take(8).collect();
+        same("sectors that are not what the clone was made from", &wrong, &Vec::new())
     }
 
     /// Disk and sector of a sector of an LV.

@@ -1,8 +1,9 @@
 //! A machine with a pool, and what the test knows of its volumes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use splitmirror::engine::group::Group;
@@ -50,6 +51,8 @@ pub struct Volume {
     pub snapshots: BTreeMap<String, Snapshot>,
     /// Writes of which power cuts left open whether they were done.
     pub uncertain: Vec<(usize, Write)>,
+    /// What a clone held at first.
+    pub base: Option<Arc<Vec<u8>>>,
 }
 
 /// A machine, and what the test knows of it.
@@ -105,6 +108,11 @@ pub fn volume_spec(name: &str, images: usize) -> VolumeSpec {
         min_recovery_rate: None,
         max_recovery_rate: None,
     }
+}
+
+/// A clone.
+pub fn clone_spec(size: Bytes) -> VolumeSpec {
+    VolumeSpec { size, ..volume_spec("c", 2) }
 }
 
 /// An ordinary snapshot.
@@ -256,10 +264,63 @@ impl Machine {
 
     /// A volume was made.
     pub fn created(&mut self, name: &str, images: usize) {
-        let volume =
-            Volume { images, size: SIZE, active: true, snapshots: BTreeMap::new(), uncertain: Vec::new() };
+        let volume = Volume {
+            images,
+            size: SIZE,
+            active: true,
+            snapshots: BTreeMap::new(),
+            uncertain: Vec::new(),
+            base: None,
+        };
         self.volumes.insert(name.to_owned(), volume);
         self.host.keep_busy(&top(name), SIZE.sectors_floor(), 1);
+    }
+
+    /// A clone was made of a volume as it was some time since `begun`, or of a snapshot of it. It holds that already, though it
+    /// is not filled; from now on there is load on it.
+    pub fn cloned(&mut self, name: &str, size: Bytes, source: &str, snapshot: Option<&str>, begun: usize) {
+        let len = size.sectors_floor();
+        let base = self.host.peek(&format!("/dev/mapper/{}", top(name)), Sectors(0), len);
+        let value =
+            |sector: u64| u64::from_le_bytes(base[sector_at(sector)][..8].try_into().expect("eight bytes"));
+        let history = self.history(source);
+        let written: BTreeSet<u64> = history.sectors().into_iter().collect();
+        let contents = written.iter().map(|sector| (*sector, value(*sector))).collect();
+        let moments = history.moments(&contents).expect("a clone holds what its source held");
+        let since = match snapshot {
+            Some(snapshot) => self.volumes[source].snapshots[snapshot].cut.clone(),
+            None => begun..=history.len(),
+        };
+        assert!(
+            moments.start() <= since.end() && since.start() <= moments.end(),
+            "{moments:?}, not {since:?}"
+        );
+        let blank = (0..len.0).filter(|sector| !written.contains(sector));
+        assert!(
+            blank.into_iter().all(|sector| base[sector_at(sector)].iter().all(|byte| *byte == 0)),
+            "the rest is blank"
+        );
+        self.created(name, 2);
+        let volume = self.volumes.get_mut(name).expect("just made");
+        (volume.size, volume.base) = (size, Some(Arc::new(base)));
+        self.host.keep_busy(&top(name), len, 1);
+    }
+
+    /// Makes a clone of a snapshot of `a`, and lets it begin to fill.
+    pub fn with_clone(mut self, size: Bytes) -> Self {
+        self.split("a", "one");
+        self.host.sleep(Duration::from_secs(1));
+        let mut process = self.process();
+        process
+            .engine()
+            .expect("open")
+            .create_clone(&clone_spec(size), &snapshot_id("a", "one"))
+            .expect("cloned");
+        self.cloned("c", size, "a", Some("one"), 0);
+        self.host.sync_speed(4096);
+        process.engine().expect("open").advance().expect("advanced");
+        self.host.sleep(Duration::from_millis(250));
+        self
     }
 
     /// Makes a snapshot.
@@ -355,8 +416,19 @@ impl Machine {
 
     /// What the applications wrote to a volume.
     pub fn history(&self, volume: &str) -> History {
-        History::new(&self.host.journal(&top(volume)), &self.volumes[volume].uncertain)
+        let of = &self.volumes[volume];
+        let history = History::new(&self.host.journal(&top(volume)), &of.uncertain);
+        let Some(base) = &of.base else { return history };
+        history.starting_from(|sector| {
+            u64::from_le_bytes(base[sector_at(sector)][..8].try_into().expect("eight bytes"))
+        })
     }
+}
+
+/// Where a sector is among bytes.
+pub fn sector_at(sector: u64) -> std::ops::Range<usize> {
+    let at = usize::try_from(sector).expect("a small volume") * 512;
+    at..at + 512
 }
 
 /// Where an LV of linear segments lies: disk, first sector, sectors.

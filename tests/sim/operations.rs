@@ -9,8 +9,10 @@ use splitmirror::volume::spec::RollbackSpec;
 use splitmirror::volume::tune::{Change, WriteMostly};
 
 use crate::crash::{Mode, Operation};
+
 use crate::machine::{
-    LARGER, Machine, Process, group_spec, lv, options, snapshot_id, snapshot_spec, top, vg, volume_spec,
+    LARGER, Machine, Process, SIZE, clone_spec, group_spec, lv, options, snapshot_id, snapshot_spec, top, vg,
+    volume_spec,
 };
 
 /// One test for each way to fail.
@@ -74,6 +76,11 @@ cut_everywhere! {
     tuning_a_volume: tune();
     creating_a_view: create_view();
     deleting_a_view: delete_view();
+    cloning_a_snapshot: clone_snapshot();
+    cloning_a_volume: clone_volume();
+    filling_a_clone: fill();
+    deleting_a_clone_that_is_not_filled: delete_clone();
+    activating_a_clone_that_is_not_filled: activate_clone();
 }
 
 fn make_pool() -> Operation {
@@ -324,6 +331,55 @@ fn tune() -> Operation {
         },
         finish: false,
     }
+}
+
+fn clone_snapshot() -> Operation {
+    let mut before = Machine::with_volume(3);
+    before.split("a", "one");
+    before.host.sleep(Duration::from_secs(1));
+    Operation {
+        before,
+        act: |process| {
+            process.engine()?.create_clone(&clone_spec(LARGER), &snapshot_id("a", "one")).map(drop)
+        },
+        done: |machine, _| machine.cloned("c", LARGER, "a", Some("one"), 0),
+        finish: false,
+    }
+}
+
+fn clone_volume() -> Operation {
+    Operation {
+        before: Machine::with_volume(3),
+        act: |process| process.engine()?.clone_volume(&clone_spec(SIZE), &lv("a"), 1).map(drop),
+        done: |machine, begun| machine.cloned("c", SIZE, "a", None, begun),
+        finish: false,
+    }
+}
+
+fn fill() -> Operation {
+    Operation {
+        before: Machine::with_volume(3).with_clone(LARGER),
+        act: |process| process.engine()?.advance().map(drop),
+        done: |_, _| {},
+        finish: true,
+    }
+}
+
+fn delete_clone() -> Operation {
+    let before = Machine::with_volume(3).with_clone(SIZE);
+    before.host.rest(&top("c"));
+    Operation {
+        before,
+        act: |process| process.engine()?.delete_volume("c"),
+        done: |machine, _| machine.gone("c"),
+        finish: false,
+    }
+}
+
+fn activate_clone() -> Operation {
+    let before = Machine::with_volume(3).with_clone(SIZE);
+    before.process().engine().expect("open").deactivate(&lv("c")).expect("stopped");
+    Operation { before, act: |process| process.engine()?.activate(&lv("c")), done: |_, _| {}, finish: false }
 }
 
 fn split_group() -> Operation {

@@ -1,6 +1,6 @@
 //! Device-mapper on Linux.
 //!
-//! One call is one ioctl, with these exceptions: `dm_list` and `dm_sectors_written` read sysfs and make none;
+//! One call is one ioctl, with these exceptions: `dm_list`, `dm_sectors_written` and those on discards use sysfs and make none;
 //! `dm_status` and `dm_look` repeat theirs with a larger buffer when the answer is beyond 16 KiB; `dm_remove` repeats
 //! its own while somebody has the device open for a moment.
 //!
@@ -186,6 +186,18 @@ impl DeviceMapper for LinuxHost {
             .map_err(|error| fail(call, format!("{name}: {message}"))(io_error(error)))
     }
 
+    fn dm_discards(&self, devno: DevNo) -> Result<bool> {
+        let path = self.discard_limit(devno);
+        std::fs::read_to_string(&path)
+            .map(|limit| limit.trim() != "0")
+            .map_err(fail("read", path.display().to_string()))
+    }
+
+    fn dm_refuse_discards(&self, devno: DevNo) -> Result<()> {
+        let path = self.discard_limit(devno);
+        std::fs::write(&path, "0").map_err(fail("write", path.display().to_string()))
+    }
+
     fn dm_sectors_written(&self, devno: DevNo) -> Result<Sectors> {
         let path = self.config.sys_dir.join(format!("dev/block/{devno}/stat"));
         std::fs::read_to_string(&path)
@@ -195,6 +207,11 @@ impl DeviceMapper for LinuxHost {
 }
 
 impl LinuxHost {
+    /// Where the longest discard that a device takes is read and set.
+    fn discard_limit(&self, devno: DevNo) -> PathBuf {
+        self.config.sys_dir.join(format!("dev/block/{devno}/queue/discard_max_bytes"))
+    }
+
     fn lines(
         &self,
         call: &'static str,

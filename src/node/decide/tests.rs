@@ -203,6 +203,8 @@ fn info(states: &[SlotState]) -> VolumeInfo {
         rollback: None,
         rolled_back_for: None,
         creating: false,
+        clone_of: None,
+        filling: None,
         problems: Vec::new(),
     }
 }

@@ -129,6 +129,8 @@ impl ChangedBlocks for Volumes {
 }
 
 impl Backend for Volumes {
+    const CLONES: bool = true;
+
     async fn create_volume(&self, wish: &VolumeWish, deadline: Deadline) -> Result<Volume> {
         let mut state = self.state();
         state.asked = Some((wish.clone(), deadline));
@@ -331,7 +333,7 @@ impl Devices for Volumes {
         let device = state.device(id);
         let devno = DevNo { major: 253, minor: state.minors[id] };
         let formatting = state.formatting.contains(id);
-        Ok(OpenVolume { device, devno, read_only: view, view, formatting })
+        Ok(OpenVolume { device, devno, read_only: view, view, formatting, clone: false })
     }
 
     async fn note_format(&self, id: &str, under_way: bool) -> Result<()> {
