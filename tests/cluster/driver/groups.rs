@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::user::{CLASS, SNAPSHOTS, VIEWS, gone, images, sh, volume_of};
+use super::user::{CLASS, VIEWS, gone, images, sh, volume_of};
 use super::{equal, ready, text, that};
 use crate::Outcome;
 use crate::bed::until;
@@ -130,8 +130,10 @@ pub fn two_volumes_are_cut_at_one_instant(bed: &Namespace) -> Outcome {
         gone(bed, cluster("mirrorsnapshot", handle))?;
         images(bed, volume, 3, 0)?;
     }
-    let left = bed.kubectl().list(&["volumesnapshots", "--namespace", bed.name()])?;
-    that(&format!("no {SNAPSHOTS} is left"), left.is_empty(), &left)?;
+    until("no VolumeSnapshot is left", PATIENCE, || {
+        let left = bed.kubectl().list(&["volumesnapshots", "--namespace", bed.name()])?;
+        Ok(left.is_empty().then_some(()))
+    })?;
     bed.kubectl().delete(bed.object("pod", "app"))?;
     for (name, volume) in CLAIMS.iter().zip(&volumes) {
         bed.kubectl().delete(bed.object("pvc", name))?;
