@@ -11,11 +11,10 @@ use crate::api::snapshot::{SnapshotGroup, SnapshotPhase};
 use crate::api::{MirrorSnapshot, MirrorSnapshotSpec, names};
 use crate::controller::backend::{Controller, Making};
 use crate::controller::entry::{Entry as _, Order as _, SnapshotEntry, VolumeEntry};
-use crate::controller::snapshots::check_can_be_split;
+use crate::controller::snapshots::{check_can_be_split, spec_of};
 use crate::controller::wait::Patience;
 use crate::csi::backend::{Deadline, Error, Group, GroupWish, Groups, Result, Snapshot};
 use crate::report::Class;
-use crate::volume::key;
 
 impl Controller {
     async fn make_group(&self, wish: &GroupWish, patience: &Patience) -> Result<Group> {
@@ -30,15 +29,8 @@ impl Controller {
                 let min_in_sync = check_can_be_split(volume, wish.min_in_sync)?;
                 check_together(&volumes[0], volume)?;
                 let spec = MirrorSnapshotSpec {
-                    node: volume.node.clone(),
-                    pool: volume.pool.clone(),
-                    volume: volume.id.clone(),
-                    key: key::of(&wish.name),
-                    name: Some(wish.name.clone()),
-                    min_in_sync,
                     group: Some(group.clone()),
-                    volume_snapshot: None,
-                    delete: false,
+                    ..spec_of(volume, &wish.name, min_in_sync)
                 };
                 Ok(MirrorSnapshot::new(&names::member(&group.name, &volume.id), spec))
             };

@@ -21,15 +21,8 @@ impl Controller {
             wish.nodes.check(&volume.node)?;
             let min_in_sync = check_can_be_split(&volume, wish.min_in_sync)?;
             let spec = MirrorSnapshotSpec {
-                node: volume.node.clone(),
-                pool: volume.pool.clone(),
-                volume: volume.id.clone(),
-                key: key::of(&wish.name),
-                name: Some(wish.name.clone()),
-                min_in_sync,
-                group: None,
                 volume_snapshot: wish.volume_snapshot.as_ref().map(reference),
-                delete: false,
+                ..spec_of(&volume, &wish.name, min_in_sync)
             };
             Ok(MirrorSnapshot::new(&name, spec))
         };
@@ -77,6 +70,21 @@ impl Controller {
                 Err(Error::precondition(message))
             }
         }
+    }
+}
+
+/// What the object of a snapshot of this volume says; of no group, for nobody.
+pub(super) fn spec_of(volume: &VolumeEntry, name: &str, min_in_sync: u8) -> MirrorSnapshotSpec {
+    MirrorSnapshotSpec {
+        node: volume.node.clone(),
+        pool: volume.pool.clone(),
+        volume: volume.id.clone(),
+        key: key::of(name),
+        name: Some(name.to_owned()),
+        min_in_sync,
+        group: None,
+        volume_snapshot: None,
+        delete: false,
     }
 }
 

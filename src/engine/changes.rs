@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
+use crate::engine::snapshots::{no_snapshot, parse_snapshot_id, readable_slot};
 use crate::engine::{Engine, Error, Result, Session};
 use crate::host::Host;
 use crate::lvm2::model::LogicalVolume;
 use crate::report::Class;
 use crate::units::Bytes;
 use crate::volume::changes::{BLOCK, Blocks, candidates, differing, everything, holding};
-use crate::volume::key;
 use crate::volume::ranges::{after, first, push};
 
 /// Read of each image before others may have the group's lock.
@@ -27,29 +27,19 @@ impl<H: Host> Engine<H> {
     /// There is no such snapshot (`NotFound`), it is not ready or its disk is away (`Precondition`), the two are not of one
     /// volume (`Invalid`), the place is beyond the end (`OutOfRange`).
     pub fn blocks(&self, snapshot: &str, base: Option<&str>, from: Bytes) -> Result<Blocks> {
-        let missing = |id: &str| Error::refused(Class::NotFound, format!("there is no snapshot {id}"));
-        let parse = |id: &str| key::parse_snapshot_id(id).ok_or_else(|| missing(id));
-        let (volume, target) = parse(snapshot)?;
-        let base = base.map(|id| parse(id).map(|parsed| (id, parsed))).transpose()?;
+        let (volume, target) = parse_snapshot_id(snapshot)?;
+        let base = base.map(|id| parse_snapshot_id(id).map(|parsed| (id, parsed))).transpose()?;
         if let Some((id, _)) = base.as_ref().filter(|(_, (of, _))| *of != volume) {
             let message = format!("snapshots {id} and {snapshot} are not of one volume");
             return Err(Error::refused(Class::Invalid, message));
         }
         self.session(|session| {
             if !session.is_volume(&volume) {
-                return Err(missing(snapshot));
+                return Err(no_snapshot(snapshot));
             }
             let seen = session.look_deep(&volume)?;
-            let ready = |id: &str, key| {
-                let slot = seen.slot_of(key).ok_or_else(|| missing(id))?;
-                let of = &seen.slots[slot];
-                if of.present && !of.is_unpinned() {
-                    return Ok(slot);
-                }
-                Err(Error::refused(Class::Precondition, format!("snapshot {id} is not ready")))
-            };
-            let slot = ready(snapshot, &target)?;
-            let base = base.as_ref().map(|(id, (_, key))| ready(id, key)).transpose()?;
+            let slot = readable_slot(&seen, snapshot, &target)?;
+            let base = base.as_ref().map(|(id, (_, key))| readable_slot(&seen, id, key)).transpose()?;
             let size = seen.len.bytes();
             if from > size {
                 let message = format!("snapshot {snapshot} ends at byte {size}, before byte {from}");

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::engine::drive::{Rest, Taken};
 use crate::engine::execute::Outcome;
+use crate::engine::snapshots::{no_snapshot, parse_snapshot_id, readable_slot};
 use crate::engine::{Engine, Error, Result, Session, lock};
 use crate::host::Host;
 use crate::ids::LvName;
@@ -29,8 +30,7 @@ impl<H: Host> Engine<H> {
     /// No such snapshot (`NotFound`), it is not ready or mounted (`Precondition`), the volume would be smaller than it
     /// (`OutOfRange`), and those of [`Engine::create_volume`].
     pub fn create_clone(&self, spec: &VolumeSpec, snapshot: &str) -> Result<VolumeInfo> {
-        let missing = || Error::refused(Class::NotFound, format!("there is no snapshot {snapshot}"));
-        let (source, _) = key::parse_snapshot_id(snapshot).ok_or_else(missing)?;
+        let (source, _) = parse_snapshot_id(snapshot)?;
         let name = key::of(&spec.name);
         let _guard = self.guard(&name)?;
         let _source = self.guard(&source)?;
@@ -191,18 +191,13 @@ impl<H: Host> Session<'_, H> {
 
     /// Commits a clone and its record, which lies on the clone's own disks where it can.
     fn add_clone(&mut self, name: &LvName, spec: &VolumeSpec, snapshot: &str) -> Result<()> {
-        let missing = || Error::refused(Class::NotFound, format!("there is no snapshot {snapshot}"));
-        let (source, of) = key::parse_snapshot_id(snapshot).ok_or_else(missing)?;
+        let (source, of) = parse_snapshot_id(snapshot)?;
         if !self.is_volume(&source) {
-            return Err(missing());
+            return Err(no_snapshot(snapshot));
         }
         self.check_source_size(spec, &source)?;
         let seen = self.look(&source)?;
-        let slot = &seen.slots[seen.slot_of(&of).ok_or_else(missing)?];
-        if !slot.present || (slot.tags.snapshot.is_some() && slot.tags.events.is_none()) {
-            let message = format!("snapshot {snapshot} is not ready");
-            return Err(Error::refused(Class::Precondition, message));
-        }
+        let slot = &seen.slots[readable_slot(&seen, snapshot, &of)?];
         let readers = self.group.vg().lvs.iter().map(VolumeTags::of);
         let readers = readers.filter(|tags| tags.filling && tags.clone.as_deref() == Some(snapshot)).count();
         let open = slot.image_dev.as_ref().map_or(0, |dev| dev.info.open_count);
@@ -291,11 +286,7 @@ impl<H: Host> Session<'_, H> {
 
     /// Whether an image of a volume is split off for a clone only.
     pub(super) fn has_lent(&self, volume: &LvName) -> bool {
-        let vg = self.group.vg();
-        let slots =
-            vg.lv(volume).and_then(|lv| lv.raid1()).map(|raid| raid.slots.as_slice()).unwrap_or_default();
-        let images = slots.iter().filter_map(|slot| vg.lv(&slot.image));
-        images.filter(|image| image.is_tracked_image()).any(|image| ImageTags::of(image).lent.is_some())
+        self.snapshots_of(volume).any(|tags| tags.lent.is_some())
     }
 
     pub(super) fn merge_lent(&mut self, volume: &LvName, engine: &Engine<H>) -> Result<bool> {

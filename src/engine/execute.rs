@@ -5,16 +5,16 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::engine::group::Group;
-use crate::engine::observe::{below_id, origin_id, read_meta, sub_id, top_id, total, union_marked};
+use crate::engine::observe::{below_id, origin_id, read_meta, sub_id, top_id, union_marked};
 use crate::engine::{Error, Result, Settings};
 use crate::host::{Freeze, Host, TargetLine, Udev};
 use crate::ids::DmId;
 use crate::raid::{self, LegMeta, Merge, RaidTable, clone};
 use crate::report::Class;
 use crate::units::Bytes;
-use crate::volume::edits;
 use crate::volume::seen::{Seen, SlotSeen};
 use crate::volume::step::{Part, Returning, Step};
+use crate::volume::{edits, ranges};
 
 /// Largest piece copied at once when images are made equal.
 const COPY_CHUNK: Bytes = Bytes::mib(1);
@@ -323,7 +323,9 @@ fn check_returning<H: Host>(host: &H, group: &Group, seen: &Seen, returning: Ret
     let survivors: Vec<(usize, &LegMeta)> = survivors.iter().map(|(slot, meta)| (*slot, meta)).collect();
     let back = read(returning.slot)?;
     Ok(match raid::may_merge(&survivors, returning.slot, &back, returning.events) {
-        Merge::Tracked => Checked::Good(Some(total(&union_marked(survivors.iter().map(|(_, meta)| *meta))))),
+        Merge::Tracked => {
+            Checked::Good(Some(ranges::sum(&union_marked(survivors.iter().map(|(_, meta)| *meta)))))
+        }
         Merge::Full(why) => Checked::InDoubt(why.to_string()),
     })
 }

@@ -1,6 +1,6 @@
 //! What is shown of volumes, snapshots and views.
 
-use crate::engine::observe::{from_metadata, observe, read_metas, total, union_marked};
+use crate::engine::observe::{from_metadata, observe, read_metas, union_marked};
 use crate::engine::{Engine, Error, Result, Session, lock};
 use crate::host::{DmInfo, Host};
 use crate::ids::LvName;
@@ -8,11 +8,11 @@ use crate::lvm2::model::LogicalVolume;
 use crate::raid::{Action, Health};
 use crate::units::{Bytes, Sectors};
 use crate::volume::info::{
-    MemberOf, NameInfo, RollbackInfo, SlotInfo, SlotState, SnapshotInfo, ViewInfo, VolumeInfo,
+    MemberOf, NameInfo, Progress, RollbackInfo, SlotInfo, SlotState, SnapshotInfo, ViewInfo, VolumeInfo,
 };
 use crate::volume::seen::Seen;
 use crate::volume::tags::{ImageTags, VolumeTags};
-use crate::volume::{clone, key, rollback};
+use crate::volume::{clone, key, ranges, rollback};
 
 impl<H: Host> Engine<H> {
     /// All volumes, in the order of their names.
@@ -114,8 +114,7 @@ impl<H: Host> Session<'_, H> {
             creating: seen.tags.creating,
             clone_of: seen.tags.clone.clone(),
             filling: seen.tags.filling.then(|| {
-                clone::progress(&seen)
-                    .unwrap_or(clone::Progress { done: Bytes::ZERO, total: seen.len.bytes() })
+                clone::progress(&seen).unwrap_or(Progress { done: Bytes::ZERO, total: seen.len.bytes() })
             }),
             problems,
         })
@@ -125,7 +124,7 @@ impl<H: Host> Session<'_, H> {
     fn rollback_info(&self, seen: &Seen) -> Option<RollbackInfo> {
         let key = seen.tags.rollback.as_ref()?;
         let memo = lock(self.rollbacks).get(&seen.lv.name).cloned().unwrap_or_default();
-        let rollback::Progress { done, total } = rollback::progress(seen, &memo).unwrap_or_default();
+        let Progress { done, total } = rollback::progress(seen, &memo).unwrap_or_default();
         Some(RollbackInfo {
             snapshot: key::snapshot_id(&seen.lv.name, &key.parse().ok()?),
             request: seen.tags.rollback_for.clone(),
@@ -235,7 +234,7 @@ fn marked_ranges(seen: &Seen) -> Vec<std::ops::Range<Bytes>> {
 }
 
 fn marked(seen: &Seen) -> Bytes {
-    total(&marked_ranges(seen))
+    ranges::sum(&marked_ranges(seen))
 }
 
 /// What the resync that runs has still to copy: of a merge by marks the marked regions beyond its position (the disk

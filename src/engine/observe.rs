@@ -253,8 +253,3 @@ pub fn union_marked<'a>(metas: impl Iterator<Item = &'a LegMeta>) -> Vec<Range<B
     let union = Bitmap::union(metas.filter_map(|meta| meta.bitmap.as_ref()));
     union.ok().flatten().map(|bitmap| bitmap.marked_ranges()).unwrap_or_default()
 }
-
-/// How much ranges are together.
-pub fn total(ranges: &[Range<Bytes>]) -> Bytes {
-    ranges.iter().map(|range| range.end - range.start).sum()
-}

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::engine::drive::{Rest, Taken};
-use crate::engine::{Engine, Error, Result, Session, lock};
+use crate::engine::snapshots::{no_snapshot, parse_snapshot_id};
+use crate::engine::{Engine, Result, Session, lock};
 use crate::host::Host;
 use crate::ids::LvName;
-use crate::report::Class;
-use crate::volume::key;
-use crate::volume::rollback::{self, Memo, Progress};
+use crate::volume::info::Progress;
+use crate::volume::rollback::{self, Memo};
 use crate::volume::seen::Seen;
 use crate::volume::spec::RollbackSpec;
 use crate::volume::step::{Step, Waiting};
@@ -29,7 +29,7 @@ impl<H: Host> Engine<H> {
     /// # Errors
     /// As [`Engine::begin_rollback`].
     pub fn roll_back(&self, wanted: &RollbackSpec, mut progress: impl FnMut(Progress)) -> Result<()> {
-        let (volume, key) = parse(wanted)?;
+        let (volume, key) = parse_snapshot_id(&wanted.snapshot)?;
         let _guard = self.guard(&volume)?;
         self.begun(wanted, &volume, &key)?;
         while !self.session(|session| session.take_turn(&volume, &mut progress))? {
@@ -46,7 +46,7 @@ impl<H: Host> Engine<H> {
     /// The volume is in use, the snapshot is not ready (`Precondition`), there is no such snapshot (`NotFound`), the array
     /// is resyncing (`InProgress`).
     pub fn begin_rollback(&self, wanted: &RollbackSpec) -> Result<()> {
-        let (volume, key) = parse(wanted)?;
+        let (volume, key) = parse_snapshot_id(&wanted.snapshot)?;
         let _guard = self.guard(&volume)?;
         self.begun(wanted, &volume, &key)
     }
@@ -55,7 +55,7 @@ impl<H: Host> Engine<H> {
         let (snapshot, request) = (&wanted.snapshot, wanted.request.as_deref());
         self.wait(&format!("rolling back to snapshot {snapshot}"), |session| {
             if !session.is_volume(volume) {
-                return Err(missing(snapshot));
+                return Err(no_snapshot(snapshot));
             }
             if session.take_up(volume, self)? == Taken::NotUp {
                 return Ok(None);
@@ -64,21 +64,12 @@ impl<H: Host> Engine<H> {
             if rollback::was_done(&seen, request) {
                 return Ok(Some(()));
             }
-            let slot = seen.slot_of(key).ok_or_else(|| missing(snapshot))?;
+            let slot = seen.slot_of(key).ok_or_else(|| no_snapshot(snapshot))?;
             let begin = |seen: &Seen, (): &()| rollback::begin(seen, slot, request);
             let rest = session.drive(volume, &mut (), begin, |_, _, ()| {})?;
             Ok(matches!(rest, Rest::Done).then_some(()))
         })
     }
-}
-
-fn missing(snapshot: &str) -> Error {
-    Error::refused(Class::NotFound, format!("there is no snapshot {snapshot}"))
-}
-
-/// The volume, and the key of the snapshot.
-fn parse(wanted: &RollbackSpec) -> Result<(LvName, LvName)> {
-    key::parse_snapshot_id(&wanted.snapshot).ok_or_else(|| missing(&wanted.snapshot))
 }
 
 impl<H: Host> Session<'_, H> {

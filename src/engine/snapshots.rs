@@ -70,11 +70,6 @@ impl<H: Host> Engine<H> {
                 return Err(Error::refused(Class::Invalid, message));
             }
             session.refuse_read_by_clone(id)?;
-            if let [view, ..] = seen.slots[slot].tags.views.as_slice() {
-                let message =
-                    format!("snapshot {id} is shown by volume {}: delete that first", key::of(view));
-                return Err(Error::refused(Class::Precondition, message));
-            }
             refuse_shown(&seen, slot)?;
             let rest = session.drive(&volume, &mut (), |seen, ()| merge::begin(seen, slot), |_, _, ()| {})?;
             if matches!(rest, Rest::Waiting(_)) {
@@ -90,8 +85,8 @@ impl<H: Host> Engine<H> {
     /// # Errors
     /// No such snapshot (`NotFound`), it is not ready (`Precondition`), the name is taken (`Exists`).
     pub fn create_view(&self, name: &str, snapshot: &str) -> Result<ViewInfo> {
-        let missing = || Error::refused(Class::NotFound, format!("there is no snapshot {snapshot}"));
-        let (volume, snapshot_key) = key::parse_snapshot_id(snapshot).ok_or_else(missing)?;
+        let missing = || no_snapshot(snapshot);
+        let (volume, snapshot_key) = parse_snapshot_id(snapshot)?;
         let _guard = self.guard(&volume)?;
         self.session(|session| {
             if let Some(view) = session.views()?.into_iter().find(|view| view.id == key::of(name).as_str()) {
@@ -215,6 +210,26 @@ impl<H: Host> Session<'_, H> {
         }
         Ok(())
     }
+}
+
+/// The error that there is no snapshot of this id.
+pub(super) fn no_snapshot(id: &str) -> Error {
+    Error::refused(Class::NotFound, format!("there is no snapshot {id}"))
+}
+
+/// The volume, and the key of the snapshot, of an id.
+pub(super) fn parse_snapshot_id(id: &str) -> Result<(LvName, LvName)> {
+    key::parse_snapshot_id(id).ok_or_else(|| no_snapshot(id))
+}
+
+/// The slot whose image is a snapshot that can be read.
+pub(super) fn readable_slot(seen: &Seen, id: &str, key: &LvName) -> Result<usize> {
+    let slot = seen.slot_of(key).ok_or_else(|| no_snapshot(id))?;
+    let of = &seen.slots[slot];
+    if of.present && !of.is_unpinned() {
+        return Ok(slot);
+    }
+    Err(Error::refused(Class::Precondition, format!("snapshot {id} is not ready")))
 }
 
 /// A snapshot that a view shows is not merged.

@@ -29,12 +29,11 @@
 //! **Why the metadata changes before the table.** When it no longer says `filling` all is on the array, whichever way the
 //! machine is stopped. The other order could find a record that is gone.
 
-use serde::{Deserialize, Serialize};
-
 use crate::host::{DevNo, DmInfo, TargetLine};
 use crate::raid::{self, CloneStatus, CloneTable};
 use crate::report::Class;
 use crate::units::{Bytes, Sectors};
+use crate::volume::info::Progress;
 use crate::volume::seen::{OwnSeen, Runs, Seen, UpperSeen};
 use crate::volume::split::settled;
 use crate::volume::step::{Edit, Next, Refusal, Step, Waiting};
@@ -63,15 +62,6 @@ pub struct Pace {
     pub since: u64,
     /// Held at that time.
     pub held: Bytes,
-}
-
-/// How far a clone is filled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Progress {
-    /// Held by the array.
-    pub done: Bytes,
-    /// The clone's size.
-    pub total: Bytes,
 }
 
 /// What next, to get the clone's own device, on top of an array that was brought up.

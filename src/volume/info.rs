@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{LvName, VgName};
 use crate::units::Bytes;
-use crate::volume::clone::Progress;
 
 /// State of one slot of a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +95,15 @@ pub struct VolumeInfo {
     pub filling: Option<Progress>,
     /// Why it is not as it should be; empty when all is well.
     pub problems: Vec<String>,
+}
+
+/// How far it is what is being copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Copied; of a clone, held by its array.
+    pub done: Bytes,
+    /// To be copied altogether; of a clone, its size.
+    pub total: Bytes,
 }
 
 /// How far a volume is that is made to hold what a snapshot holds.

@@ -17,6 +17,7 @@ use std::ops::Range;
 use crate::raid::Bitmap;
 use crate::report::Class;
 use crate::units::Bytes;
+use crate::volume::info::Progress;
 use crate::volume::key;
 use crate::volume::ranges::{after, first, sum};
 use crate::volume::seen::Seen;
@@ -33,15 +34,6 @@ pub struct Memo {
     pub at: Bytes,
     /// A turn was just taken.
     pub turn_taken: bool,
-}
-
-/// What is left to do of a rollback.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Copied.
-    pub done: Bytes,
-    /// To be copied altogether.
-    pub total: Bytes,
 }
 
 /// Whether this request has been carried out. What was written since then must not be lost to a repetition of it.
@@ -73,7 +65,7 @@ pub fn begin(seen: &Seen, slot: usize, request: Option<&str>) -> Next {
         return not_yet;
     }
     let of = &seen.slots[slot];
-    if !of.present || (of.tags.snapshot.is_some() && of.tags.events.is_none()) {
+    if !of.present || of.is_unpinned() {
         let message = format!("snapshot {} is not ready", key::snapshot_id(&seen.lv.name, &key));
         return Refusal::because(Class::Precondition, message);
     }

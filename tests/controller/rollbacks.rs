@@ -69,6 +69,15 @@ fn order(cluster: &Cluster, volume: &str) -> Value {
 
 const NOW: Duration = Duration::ZERO;
 
+/// A rollback of a new claim whose node does nothing.
+async fn ask_a_silent_node(driver: &mut Driver<'_>) {
+    claim(driver, 1).await;
+    let cluster = driver.cluster;
+    cluster.nodes.act(Act::Ignore);
+    ask(cluster, "back", "claim-1", "nightly-1", NOW);
+    told(cluster, "back", "Pending").await;
+}
+
 #[test]
 fn a_claim_is_put_back_by_its_node_and_that_is_told() {
     let cluster = Cluster::new();
@@ -91,10 +100,7 @@ fn a_claim_is_put_back_by_its_node_and_that_is_told() {
 fn it_goes_on_where_the_last_controller_was_killed() {
     let cluster = Cluster::new();
     cluster.life(async |driver| {
-        claim(driver, 1).await;
-        cluster.nodes.act(Act::Ignore);
-        ask(&cluster, "back", "claim-1", "nightly-1", NOW);
-        told(&cluster, "back", "Pending").await;
+        ask_a_silent_node(driver).await;
     });
     let ordered = order(&cluster, "pvc-1");
     cluster.nodes.act(Act::Obey);
@@ -126,10 +132,7 @@ fn one_rollback_of_a_volume_waits_for_the_other() {
 fn what_is_deleted_before_its_node_has_begun_is_taken_back() {
     let cluster = Cluster::new();
     cluster.life(async |driver| {
-        claim(driver, 1).await;
-        cluster.nodes.act(Act::Ignore);
-        ask(&cluster, "back", "claim-1", "nightly-1", NOW);
-        told(&cluster, "back", "Pending").await;
+        ask_a_silent_node(driver).await;
         cluster.server.remove("volumerollbacks", "back");
         cluster.server.until("no order", |_| order(&cluster, "pvc-1").is_null().then_some(())).await;
     });

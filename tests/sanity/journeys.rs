@@ -3,11 +3,11 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use splitmirror::csi::proto::volume_capability::access_mode::Mode;
-use splitmirror::csi::proto::{CreateVolumeRequest, VolumeCapability};
+use splitmirror::csi::proto::{CreateVolumeRequest, Volume, VolumeCapability};
 use splitmirror::volume::info::{PoolInfo, SlotState, SnapshotInfo, VolumeInfo};
 use tonic::Code;
 
@@ -298,15 +298,37 @@ pub fn command_line(_: &str) -> Outcome {
     standalone.stop()
 }
 
-/// A raw block volume put back to a snapshot while its server goes on; refused while it is published.
-pub fn rolled_back(_: &str) -> Outcome {
-    const LEN: usize = 1 << 20;
+/// A server in a new pool, and a raw block volume of it that is published.
+struct Opened {
+    standalone: Standalone,
+    driver: Driver,
+    volume: Volume,
+    at: PathBuf,
+}
+
+fn opened() -> Result<Opened, String> {
     create_pool()?;
     let standalone = Standalone::start()?;
     let mut driver = Driver::connect()?;
     let writer = raw(Mode::SingleNodeWriter);
     let volume = driver.create(request("pvc-1", 64, &writer)).map_err(said)?;
     let at = driver.open(&volume, &writer).map_err(said)?;
+    Ok(Opened { standalone, driver, volume, at })
+}
+
+/// Deletes a volume that nobody uses, its snapshots before, and stops the server.
+fn ended(standalone: Standalone, mut driver: Driver, volume: &Volume, snapshots: &[String]) -> Outcome {
+    for snapshot in snapshots {
+        patiently(|| driver.delete_snapshot(snapshot))?;
+    }
+    driver.delete(&volume.volume_id).map_err(said)?;
+    standalone.stop()
+}
+
+/// A raw block volume put back to a snapshot while its server goes on; refused while it is published.
+pub fn rolled_back(_: &str) -> Outcome {
+    const LEN: usize = 1 << 20;
+    let Opened { standalone, mut driver, volume, at } = opened()?;
     write_at(&at, 8 << 20, &vec![1; LEN])?;
     driver.snapshot("nightly", &volume.volume_id).map_err(said)?;
     write_at(&at, 8 << 20, &vec![2; LEN])?;
@@ -324,25 +346,18 @@ pub fn rolled_back(_: &str) -> Outcome {
     let copied = done["copied"].as_u64().unwrap_or_default();
     // What is marked, in regions of 2 MiB.
     that(&format!("only what has changed is copied: {done}"), copied == 4 << 20)?;
-    let at = driver.open(&volume, &writer).map_err(said)?;
+    let at = driver.open(&volume, &raw(Mode::SingleNodeWriter)).map_err(said)?;
     that("what was there is there again", read_at(&at, 8 << 20, LEN)? == vec![1; LEN])?;
     that("and what was not is not", read_at(&at, 32 << 20, LEN)? == vec![0; LEN])?;
     driver.close(&volume.volume_id).map_err(said)?;
     let snapshot: SnapshotInfo = json(&["snapshot", "show", "nightly"])?;
-    patiently(|| driver.delete_snapshot(&snapshot.id))?;
-    driver.delete(&volume.volume_id).map_err(said)?;
-    standalone.stop()
+    ended(standalone, driver, &volume, &[snapshot.id])
 }
 
 /// A volume in use gets fewer images and more, by hand, while its server goes on.
 pub fn changed(_: &str) -> Outcome {
     const LEN: usize = 1 << 20;
-    create_pool()?;
-    let standalone = Standalone::start()?;
-    let mut driver = Driver::connect()?;
-    let writer = raw(Mode::SingleNodeWriter);
-    let volume = driver.create(request("pvc-1", 64, &writer)).map_err(said)?;
-    let at = driver.open(&volume, &writer).map_err(said)?;
+    let Opened { standalone, mut driver, volume, at } = opened()?;
     write_at(&at, 8 << 20, &vec![1; LEN])?;
     let set = |more: &[&str]| -> Result<VolumeInfo, String> {
         json(&[&["volume", "set", "pvc-1"][..], more].concat())
@@ -364,20 +379,13 @@ pub fn changed(_: &str) -> Outcome {
     that("what was written is there", read_at(&at, 8 << 20, LEN)? == vec![2; LEN])?;
     driver.close(&volume.volume_id).map_err(said)?;
     let snapshot: SnapshotInfo = json(&["snapshot", "show", "nightly"])?;
-    patiently(|| driver.delete_snapshot(&snapshot.id))?;
-    driver.delete(&volume.volume_id).map_err(said)?;
-    standalone.stop()
+    ended(standalone, driver, &volume, &[snapshot.id])
 }
 
 /// What an incremental backup reads: only what it needs to make the newer snapshot of the older one.
 pub fn changed_blocks(_: &str) -> Outcome {
     const LEN: usize = 1 << 20;
-    create_pool()?;
-    let standalone = Standalone::start()?;
-    let mut driver = Driver::connect()?;
-    let writer = raw(Mode::SingleNodeWriter);
-    let volume = driver.create(request("pvc-1", 64, &writer)).map_err(said)?;
-    let at = driver.open(&volume, &writer).map_err(said)?;
+    let Opened { standalone, mut driver, volume, at } = opened()?;
     write_at(&at, 8 << 20, &vec![1; LEN])?;
     write_at(&at, 16 << 20, &vec![1; LEN])?;
     let monday = driver.snapshot("monday", &volume.volume_id).map_err(said)?.snapshot_id;
@@ -402,11 +410,7 @@ pub fn changed_blocks(_: &str) -> Outcome {
     let held: Vec<serde_json::Value> = json(&["snapshot", "blocks", "monday"])?;
     let held: Vec<_> = held.iter().filter_map(|run| run["offset"].as_i64()).collect();
     that(&format!("what is there at all: {held:?}"), held == [8 << 20, 16 << 20])?;
-    for snapshot in [monday, tuesday] {
-        patiently(|| driver.delete_snapshot(&snapshot))?;
-    }
-    driver.delete(&volume.volume_id).map_err(said)?;
-    standalone.stop()
+    ended(standalone, driver, &volume, &[monday, tuesday])
 }
 
 fn http(path: &str) -> Result<String, String> {

@@ -143,17 +143,19 @@ impl Rollbacks {
             Next::Tell(status) if rollback.status.as_ref() == Some(&status) => Ok(()),
             Next::Tell(status) => {
                 let namespace = rollback.namespace().unwrap_or_default();
-                let api = Api::<VolumeRollback>::namespaced(self.cluster.client.clone(), &namespace);
-                self.cluster.tell(&api, rollback, &status, until).await
+                self.cluster.tell(&self.api(&namespace), rollback, &status, until).await
             }
         }
+    }
+
+    fn api(&self, namespace: &str) -> Api<VolumeRollback> {
+        Api::namespaced(self.cluster.client.clone(), namespace)
     }
 
     /// The VolumeRollback of an order, as the API server has it now; `None` when it is gone.
     async fn find(&self, order: &RollbackOrder, until: Instant) -> Result<Option<VolumeRollback>> {
         let Reference { namespace, name } = &order.rollback;
-        let api = Api::<VolumeRollback>::namespaced(self.cluster.client.clone(), namespace);
-        let found = self.cluster.get(&api, name, until).await?;
+        let found = self.cluster.get(&self.api(namespace), name, until).await?;
         Ok(found.filter(|found| found.uid().as_ref() == Some(&order.request)))
     }
 

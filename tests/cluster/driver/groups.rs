@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::user::{CLASS, VIEWS, gone, images, sh, volume_of};
+use super::user::{CLASS, gone, images, sh, view, volume_of};
 use super::{equal, ready, text, that};
 use crate::Outcome;
 use crate::bed::until;
@@ -27,21 +27,6 @@ fn claim(bed: &Namespace, name: &str) -> Outcome {
         "spec": {
             "storageClassName": CLASS,
             "accessModes": ["ReadWriteOnce"],
-            "resources": { "requests": { "storage": "64Mi" } },
-        },
-    }))
-}
-
-/// A view of a snapshot.
-fn view(bed: &Namespace, name: &str, snapshot: &str) -> Outcome {
-    bed.apply(json!({
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": { "name": name },
-        "spec": {
-            "storageClassName": VIEWS,
-            "accessModes": ["ReadOnlyMany"],
-            "dataSource": { "apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": snapshot },
             "resources": { "requests": { "storage": "64Mi" } },
         },
     }))
@@ -109,7 +94,7 @@ pub fn two_volumes_are_cut_at_one_instant(bed: &Namespace) -> Outcome {
     for (name, volume) in CLAIMS.iter().zip(&volumes) {
         images(bed, volume, 2, 1)?;
         let (snapshot, handle) = member(bed, "both", volume)?;
-        view(bed, &format!("look-{name}"), &snapshot)?;
+        view(bed, &format!("look-{name}"), &snapshot, "64Mi")?;
         handles.push(handle);
     }
     pod(bed, "reader", ["look-first", "look-second"], "exec sleep 1000000", true)?;
