@@ -143,6 +143,12 @@ impl LvName {
     pub fn reserve(&self) -> Self {
         Self(format!("{}-grow", self.0))
     }
+
+    /// The name of the LV that records how far `self` is filled from a snapshot: `lv-hydr`.
+    #[must_use]
+    pub fn record(&self) -> Self {
+        Self(format!("{}-hydr", self.0))
+    }
 }
 
 /// An LVM2 identifier: 32 characters, printed in groups of 6-4-4-4-4-4-6.
@@ -262,6 +268,13 @@ impl DmId {
             name: format!("{}-{}", double(vg.as_str()), double(lv.as_str())),
             uuid: format!("LVM-{}{}", vg_id.compact(), lv_id.compact()),
         }
+    }
+
+    /// The identity of a layer below a visible LV, named as LVM2 names them: a hyphen that is not doubled.
+    #[must_use]
+    pub fn layer(vg: &VgName, vg_id: &LvmUuid, lv: &LvName, lv_id: &LvmUuid, layer: &str) -> Self {
+        let Self { name, uuid } = Self::visible(vg, vg_id, lv, lv_id);
+        Self { name: format!("{name}-{layer}"), uuid: format!("{uuid}-{layer}") }
     }
 
     /// The identity of a hidden sub-LV.

@@ -237,12 +237,7 @@ fn count(number: usize) -> f64 {
 }
 
 fn observe_volumes(registry: &mut Registry, found: &[&Observation]) {
-    let (size, resync, ratio, problems): (
-        Gauges<OfVolume>,
-        Gauges<OfVolume>,
-        Gauges<OfVolume>,
-        Gauges<OfVolume>,
-    ) = Default::default();
+    let [size, resync, ratio, problems, unfilled]: [Gauges<OfVolume>; 5] = Default::default();
     let slots: Gauges<OfSlot> = Family::default();
     for volume in found.iter().flat_map(|found| &found.volumes) {
         let (pool, id) = (volume.pool.to_string(), volume.id.to_string());
@@ -251,6 +246,8 @@ fn observe_volumes(registry: &mut Registry, found: &[&Observation]) {
         resync.get_or_create(&of).set(gauge(volume.to_resync.0));
         ratio.get_or_create(&of).set(volume.sync_percent / 100.0);
         problems.get_or_create(&of).set(count(volume.problems.len()));
+        let left = volume.filling.map_or(0, |filling| filling.total.0.saturating_sub(filling.done.0));
+        unfilled.get_or_create(&of).set(gauge(left));
         for slot in &volume.slots {
             for state in SLOT_STATES {
                 let (pool, volume, state_name) = (pool.clone(), id.clone(), format!("{state:?}"));
@@ -262,6 +259,12 @@ fn observe_volumes(registry: &mut Registry, found: &[&Observation]) {
     registry.register_with_unit("volume_size", "Size of a volume", Unit::Bytes, size);
     registry.register_with_unit("volume_to_resync", "What a resync has still to copy", Unit::Bytes, resync);
     registry.register_with_unit("volume_sync", "How far attached images are equal", Unit::Ratios, ratio);
+    registry.register_with_unit(
+        "volume_to_fill",
+        "What a clone does not hold itself yet",
+        Unit::Bytes,
+        unfilled,
+    );
     registry.register("volume_problems", "What is not as it should be with a volume", problems);
     registry.register("slot_state", "1 for the state that a slot is in", slots);
 }
@@ -304,6 +307,7 @@ mod tests {
             size: Bytes::mib(64),
             ready: true,
             changed: Bytes::mib(2),
+            group: None,
             full_merge: None,
             views: vec!["view".into()],
             device: None,
@@ -329,7 +333,11 @@ mod tests {
             sync_percent: 50.0,
             to_resync: Bytes::ZERO,
             snapshots: vec![snapshot],
+            rollback: None,
+            rolled_back_for: None,
             creating: false,
+            clone_of: None,
+            filling: None,
             problems: Vec::new(),
         };
         let disk = DiskInfo {
@@ -365,6 +373,7 @@ mod tests {
             "splitmirror_pool_readable{pool=\"vg\"} 1",
             "splitmirror_pool_device_free_bytes{pool=\"vg\",device=\"/dev/sd0\"} 5368709120.0",
             "splitmirror_volume_sync_ratios{pool=\"vg\",volume=\"vol\"} 0.5",
+            "splitmirror_volume_to_fill_bytes{pool=\"vg\",volume=\"vol\"} 0.0",
             "splitmirror_slot_state{pool=\"vg\",volume=\"vol\",slot=\"1\",state=\"Split\"} 1.0",
             "splitmirror_slot_state{pool=\"vg\",volume=\"vol\",slot=\"1\",state=\"InSync\"} 0.0",
             "splitmirror_snapshot_changed_bytes{pool=\"vg\",volume=\"vol\",snapshot=\"vol@s\",slot=\"1\"} 2097152.0",

@@ -22,7 +22,20 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("lvm2", &["units", "ids", "report"]),
     ("raid", &["units", "ids", "report", "host::DevNo", "host::TargetLine"]),
     ("alloc", &["units", "ids", "report", "lvm2", "raid"]),
-    ("volume", &["units", "ids", "report", "lvm2", "alloc", "raid", "host::DmInfo", "host::TargetLine"]),
+    (
+        "volume",
+        &[
+            "units",
+            "ids",
+            "report",
+            "lvm2",
+            "alloc",
+            "raid",
+            "host::DevNo",
+            "host::DmInfo",
+            "host::TargetLine",
+        ],
+    ),
     // The simulated machine reads what the product's own parsers say of its disks.
     ("host", &["units", "ids", "report", "raid"]),
     // The words that a front end shows of volumes are those of `volume::info`.
@@ -145,6 +158,7 @@ const CHANGES_DEVICES: &[&str] = &[
     ".dm_load(",
     ".dm_clear(",
     ".dm_suspend(",
+    ".dm_suspend_all(",
     ".dm_resume(",
     ".dm_remove(",
     ".dm_protect(",

@@ -18,6 +18,8 @@ pub enum Type {
     Modified,
     /// `False` with a class as reason: why it is not deleted though that was asked for.
     Deleted,
+    /// It is done. `False`: why it is not.
+    Complete,
 }
 
 impl Type {
@@ -30,6 +32,7 @@ impl Type {
             Self::Resized => "Resized",
             Self::Modified => "Modified",
             Self::Deleted => "Deleted",
+            Self::Complete => "Complete",
         }
     }
 }

@@ -3,12 +3,17 @@
 use kube::CustomResourceExt;
 use serde_json::Value;
 
-use crate::api::{MirrorPool, MirrorSnapshot, MirrorVolume};
+use crate::api::{MirrorPool, MirrorSnapshot, MirrorVolume, VolumeRollback};
 
 /// All definitions, in the order of their names.
 #[must_use]
 pub fn all() -> Vec<Value> {
-    vec![definition::<MirrorPool>(), definition::<MirrorSnapshot>(), definition::<MirrorVolume>()]
+    vec![
+        definition::<MirrorPool>(),
+        definition::<MirrorSnapshot>(),
+        definition::<MirrorVolume>(),
+        definition::<VolumeRollback>(),
+    ]
 }
 
 /// Comes before each definition.

@@ -4,6 +4,7 @@
 //!            spec                               status
 //! controller ────► MirrorVolume, MirrorSnapshot ◄──── the agent of spec.node
 //! users      ────► MirrorPool                   ◄──── the agent of spec.node
+//! users      ────► VolumeRollback               ◄──── controller
 //! ```
 //!
 //! They are bookkeeping: the truth is on the disks. An object that is gone is made again from them by its node; data is
@@ -24,9 +25,11 @@
 pub mod client;
 pub mod conditions;
 pub mod crd;
+pub mod external;
 pub mod names;
 pub mod pool;
 pub mod quantity;
+pub mod rollback;
 mod schema;
 pub mod snapshot;
 pub mod subject;
@@ -41,6 +44,7 @@ use serde::{Deserialize, Serialize};
 
 pub use pool::{MirrorPool, MirrorPoolSpec, MirrorPoolStatus};
 pub use quantity::{Percent, Size};
+pub use rollback::{VolumeRollback, VolumeRollbackSpec, VolumeRollbackStatus};
 pub use snapshot::{MirrorSnapshot, MirrorSnapshotSpec, MirrorSnapshotStatus};
 pub use volume::{MirrorVolume, MirrorVolumeSpec, MirrorVolumeStatus};
 

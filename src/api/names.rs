@@ -31,6 +31,12 @@ pub fn found_snapshot(node: &str, pool: &VgName, lv: &LvName, key: &LvName) -> S
     hashed(HASHED, &[node, pool.as_str(), lv.as_str(), key.as_str()])
 }
 
+/// The object of a snapshot that is one of the group asked for by this CSI name, of this MirrorVolume.
+#[must_use]
+pub fn member(group: &str, volume: &str) -> String {
+    hashed(HASHED, &["group", group, volume])
+}
+
 /// The object of a pool: `node.group`, or a hash where that is no legal name or could mean another.
 #[must_use]
 pub fn pool(node: &str, group: &VgName) -> String {

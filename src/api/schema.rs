@@ -29,6 +29,9 @@ pub(super) fn extent_size(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "maxLength": 5, "pattern": EXTENT_SIZE})
 }
 
+/// Most volumes of a group of snapshots.
+const MEMBERS_MAX: usize = 64;
+
 /// A path below `/dev`.
 pub(super) fn devices(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
@@ -43,6 +46,17 @@ pub(super) fn devices(_: &mut SchemaGenerator) -> Schema {
 pub(super) fn names(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
+        "items": {"type": "string", "maxLength": 253},
+        "x-kubernetes-list-type": "set",
+    })
+}
+
+/// A set of the names of a group's volumes. It is bounded, so that rules about it are cheap.
+pub(super) fn members(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "minItems": 1,
+        "maxItems": MEMBERS_MAX,
         "items": {"type": "string", "maxLength": 253},
         "x-kubernetes-list-type": "set",
     })

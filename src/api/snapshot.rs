@@ -33,6 +33,7 @@ use crate::ids::{LvName, VgName};
     printcolumn(name = "Node", type_ = "string", priority = 1, json_path = ".spec.node"),
     printcolumn(name = "Size", type_ = "string", priority = 1, json_path = ".status.size"),
     printcolumn(name = "Shown-By", type_ = "string", priority = 1, json_path = ".status.consumers[*]"),
+    printcolumn(name = "Group", type_ = "string", priority = 1, json_path = ".spec.group.name"),
     printcolumn(
         name = "Namespace",
         type_ = "string",
@@ -49,6 +50,10 @@ use crate::ids::{LvName, VgName};
 #[x_kube(
     validation = Rule::new("has(self.name) == has(oldSelf.name) && (!has(self.name) || self.name == oldSelf.name)")
         .message("name is immutable")
+)]
+#[x_kube(
+    validation = Rule::new("has(self.group) == has(oldSelf.group) && (!has(self.group) || self.group == oldSelf.group)")
+        .message("group is immutable")
 )]
 #[x_kube(
     validation = Rule::new("!has(oldSelf.delete) || !oldSelf.delete || (has(self.delete) && self.delete)")
@@ -79,12 +84,28 @@ pub struct MirrorSnapshotSpec {
     #[schemars(range(min = 1, max = 9))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("minInSync is immutable"))]
     pub min_in_sync: u8,
+    /// The group it is one of: its node cuts all of them at one instant when each has its object, and merges all when `delete` is
+    /// set in each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<SnapshotGroup>,
     /// The VolumeSnapshot that it is for: events about it are shown there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub volume_snapshot: Option<Reference>,
     /// It is to be deleted: its image is merged back. Deleting this object alone merges nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub delete: bool,
+}
+
+/// Snapshots of several volumes of one pool, cut at one instant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SnapshotGroup {
+    /// The CSI name that it was asked for by; the snapshots have it too.
+    #[schemars(length(min = 1, max = 128))]
+    pub name: String,
+    /// The MirrorVolumes that it is of.
+    #[schemars(schema_with = "schema::members")]
+    pub volumes: Vec<String>,
 }
 
 /// What its node says of a snapshot.

@@ -82,7 +82,7 @@ fn lists_say_how_they_are_merged() {
             other => panic!("{path} is merged as {other:?}"),
         }
     });
-    assert_eq!(lists, 9);
+    assert_eq!(lists, 10);
 }
 
 #[test]
@@ -192,10 +192,8 @@ fn what_is_decided_once_is_immutable() {
         ("/spec/lv", json!("x")),
         ("/spec/name", json!("x")),
         ("/spec/name", Value::Null),
-        ("/spec/images", json!(2)),
+        ("/spec/images", Value::Null),
         ("/spec/regionSize", json!("4Mi")),
-        ("/spec/minRecoveryRate", json!(1)),
-        ("/spec/maxRecoveryRate", json!(1)),
     ];
     for change in volume_fields {
         assert!(allows("MirrorVolume", &volume(), std::slice::from_ref(&change)).is_err(), "{change:?}");
@@ -222,6 +220,20 @@ fn what_is_decided_once_is_immutable() {
         allows("MirrorVolume", &volume(), &[("/spec/claim", json!({"namespace": "n", "name": "c"}))]),
         Ok(())
     );
+}
+
+#[test]
+fn images_rates_and_what_reads_avoid_can_be_changed() {
+    for (field, value) in [
+        ("images", json!(2)),
+        ("minRecoveryRate", json!(1)),
+        ("maxRecoveryRate", json!(1)),
+        ("writeMostly", json!("rotational")),
+    ] {
+        let change = [(&*format!("/spec/{field}"), value)];
+        assert_eq!(allows("MirrorVolume", &volume(), &change), Ok(()), "{field}");
+    }
+    assert!(allows("MirrorVolume", &view(), &[("/spec/writeMostly", json!("none"))]).is_err());
 }
 
 #[test]

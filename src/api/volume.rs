@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::quantity::{Percent, Size};
+use crate::api::rollback::{RollbackOrder, RollbackTold};
 use crate::api::{Reference, schema};
 use crate::ids::{LvName, VgName};
 use crate::volume::info;
@@ -128,6 +129,9 @@ pub struct MirrorVolumeSpec {
     /// The PersistentVolumeClaim that it is for: events about it are shown there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claim: Option<Reference>,
+    /// It is to be put back to a snapshot of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<Box<RollbackOrder>>,
     /// It is to be deleted with all its data. Deleting this object alone deletes nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub delete: bool,
@@ -184,6 +188,9 @@ pub struct MirrorVolumeStatus {
     /// It is staged or published on its node: somebody may be using it.
     #[serde(default)]
     pub staged: bool,
+    /// The rollback that was asked for last, or is under way: meanwhile the volume cannot be used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<Box<RollbackTold>>,
     /// Its image slots.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["index".to_owned()]))]
@@ -203,6 +210,8 @@ pub enum VolumePhase {
     Ready,
     /// It can be used, and has lost redundancy.
     Degraded,
+    /// It is being put back to a snapshot, and cannot be used meanwhile.
+    RollingBack,
     /// It cannot be made or used.
     Failed,
     /// It is being deleted.

@@ -311,6 +311,48 @@ pub enum SnapshotCommand {
     List(ListArgs),
     /// Show one snapshot
     Show(ShowArgs),
+    /// Tell which blocks of a snapshot hold anything, or differ from those of another one
+    Blocks(BlocksArgs),
+    /// Make a snapshot's image a volume of its own, without a copy: the snapshot is gone then
+    ///
+    /// The volume that it was of gets another image in its place, and the new one its other images, copied in the background
+    /// by the server that serves the pool, as far as there is room.
+    Detach(DetachArgs),
+}
+
+/// Of `snapshot detach`.
+#[derive(Debug, Args)]
+pub struct DetachArgs {
+    /// The snapshot: its id, or the name it was asked for by
+    pub id: String,
+    /// The new volume's name
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// Copies of the data, each on a disk of its own: 2 to as many as the snapshot's volume has
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub images: usize,
+    /// Which pool
+    #[command(flatten)]
+    pub pool: PoolChoice,
+    /// How to print
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Of `snapshot blocks`.
+#[derive(Debug, Args)]
+pub struct BlocksArgs {
+    /// The id, as `list` shows it, or the name it was asked for by
+    pub id: String,
+    /// Only what differs from this snapshot of the same volume
+    #[arg(long, value_name = "SNAPSHOT")]
+    pub since: Option<String>,
+    /// Which pool
+    #[command(flatten)]
+    pub pool: PoolChoice,
+    /// How to print
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// Of `list`.

@@ -1,15 +1,21 @@
 //! `splitmirror snapshot`.
 
 use std::io::Write;
+use std::ops::Range;
 
-use crate::cli::args::{Format, HostArgs, SnapshotCommand};
+use serde::Serialize;
+
+use crate::cli::args::{BlocksArgs, DetachArgs, Format, HostArgs, SnapshotCommand};
 use crate::cli::error::{Error, Result};
 use crate::cli::open;
 use crate::cli::output::{Table, details, json, or_dash, utc};
+use crate::cli::volume;
 use crate::cli::watch::{self, Turn, watch};
 use crate::report::Class;
 use crate::units::Bytes;
-use crate::volume::info::SnapshotInfo;
+use crate::volume::info::{MemberOf, SnapshotInfo};
+use crate::volume::region;
+use crate::volume::spec::VolumeSpec;
 
 pub(super) fn run(command: SnapshotCommand, args: &HostArgs, out: &mut dyn Write) -> Result<()> {
     match command {
@@ -32,7 +38,53 @@ pub(super) fn run(command: SnapshotCommand, args: &HostArgs, out: &mut dyn Write
                 Ok(Turn { text, busy: !snapshot.ready })
             })
         }
+        SnapshotCommand::Blocks(blocks) => tell_blocks(&blocks, args, out),
+        SnapshotCommand::Detach(detach) => make_volume(&detach, args, out),
     }
+}
+
+/// Blocks in a row.
+#[derive(Serialize)]
+struct Run {
+    offset: u64,
+    length: u64,
+}
+
+fn tell_blocks(args: &BlocksArgs, host: &HostArgs, out: &mut dyn Write) -> Result<()> {
+    let engine = open(host, &args.pool)?;
+    let snapshots = engine.snapshots()?;
+    let base = args.since.as_ref().map(|since| find(snapshots.clone(), since)).transpose()?;
+    let snapshot = find(snapshots, &args.id)?;
+    let (mut runs, mut next) = (Vec::new(), Some(Bytes::ZERO));
+    while let Some(from) = next {
+        let part = engine.blocks(&snapshot.id, base.as_ref().map(|base| base.id.as_str()), from)?;
+        let run = |range: Range<Bytes>| Run { offset: range.start.0, length: (range.end - range.start).0 };
+        runs.extend(part.ranges.into_iter().map(run));
+        next = part.next;
+    }
+    if args.output.output == Format::Json {
+        return json(out, &runs);
+    }
+    let mut table = Table::new(&["OFFSET", "LENGTH"]);
+    runs.iter().for_each(|run| table.row(vec![run.offset.to_string(), run.length.to_string()]));
+    table.print(out, "no blocks")
+}
+
+fn make_volume(args: &DetachArgs, host: &HostArgs, out: &mut dyn Write) -> Result<()> {
+    let engine = open(host, &args.pool)?;
+    // A snapshot that is one no more is known by its id only.
+    let known = engine.snapshots()?;
+    let snapshot = find(known, &args.id).map_or_else(|_| args.id.clone(), |snapshot| snapshot.id);
+    let spec = VolumeSpec {
+        name: args.name.clone(),
+        size: Bytes::ZERO,
+        limit: None,
+        images: args.images,
+        region_size: region::default_size(Bytes::ZERO),
+        min_recovery_rate: None,
+        max_recovery_rate: None,
+    };
+    volume::print(&engine.detach_snapshot(&spec, &snapshot)?, args.output.output, out)
 }
 
 pub(super) fn find(snapshots: Vec<SnapshotInfo>, id: &str) -> Result<SnapshotInfo> {
@@ -60,9 +112,16 @@ fn state(snapshot: &SnapshotInfo) -> &'static str {
     if snapshot.ready { "ready" } else { "being made" }
 }
 
+/// The group that it was cut with.
+fn group(snapshot: &SnapshotInfo) -> String {
+    let told =
+        |group: &MemberOf| format!("{}, of {} snapshots that are deleted together", group.id, group.members);
+    snapshot.group.as_ref().map(told).unwrap_or_default()
+}
+
 /// Snapshots as a table.
 pub(super) fn table(snapshots: &[SnapshotInfo]) -> Table {
-    let mut table = Table::new(&["SNAPSHOT", "CUT", "SIZE", "CHANGED", "STATE", "VIEWS"]);
+    let mut table = Table::new(&["SNAPSHOT", "CUT", "SIZE", "CHANGED", "STATE", "GROUP", "VIEWS"]);
     for snapshot in snapshots {
         table.row(vec![
             snapshot.id.clone(),
@@ -70,6 +129,7 @@ pub(super) fn table(snapshots: &[SnapshotInfo]) -> Table {
             snapshot.size.to_string(),
             changed(snapshot),
             state(snapshot).to_owned(),
+            or_dash(snapshot.group.as_ref().map(|group| group.id.clone()).unwrap_or_default()),
             or_dash(snapshot.views.join(", ")),
         ]);
     }
@@ -92,6 +152,7 @@ fn print(snapshot: &SnapshotInfo, format: Format, out: &mut dyn Write) -> Result
             ("device", snapshot.device.clone().unwrap_or_else(|| "not active".to_owned())),
             ("changed since", changed(snapshot)),
             ("copied in full because", snapshot.full_merge.clone().unwrap_or_default()),
+            ("group", group(snapshot)),
             ("views", snapshot.views.join(", ")),
         ],
     )

@@ -16,6 +16,7 @@ use crate::pool::Pool;
 use crate::report::Class;
 use crate::units::Bytes;
 use crate::volume::info::{SlotInfo, SlotState, VolumeInfo};
+use crate::volume::spec::RollbackSpec;
 use crate::volume::tune::Change;
 
 pub(super) fn run(command: VolumeCommand, args: &HostArgs, out: &mut dyn Write) -> Result<()> {
@@ -55,7 +56,7 @@ fn roll_back(args: &RollbackArgs, host: &HostArgs, out: &mut dyn Write) -> Resul
     let snapshot = snapshot::find(volume.snapshots.clone(), &args.to)?;
     let pool = Pool::new(engine, Arc::new(LinuxMounts::default()));
     let copied = threads::serve(async {
-        let copied = pool.roll_back(&volume, &snapshot).await;
+        let copied = pool.roll_back(RollbackSpec { snapshot: snapshot.id.clone(), request: None }).await;
         copied.map_err(|error| Error::refused(error.class, error.message))
     })?;
     let done = RolledBack { volume: volume.id.to_string(), snapshot: snapshot.id, copied };
@@ -88,7 +89,8 @@ fn find(volumes: Vec<VolumeInfo>, id: &str) -> Result<VolumeInfo> {
 
 /// Whether an image is being copied.
 pub(super) fn is_busy(volume: &VolumeInfo) -> bool {
-    volume.slots.iter().any(|slot| matches!(slot.state, SlotState::Merging | SlotState::Rebuilding))
+    volume.filling.is_some()
+        || volume.slots.iter().any(|slot| matches!(slot.state, SlotState::Merging | SlotState::Rebuilding))
 }
 
 /// `●` for each image in sync, and a letter for each that is not.
@@ -106,6 +108,9 @@ fn picture(slots: &[SlotInfo]) -> String {
 }
 
 fn sync(volume: &VolumeInfo) -> String {
+    if let Some(filling) = volume.filling {
+        return format!("filled {} of {}", filling.done, filling.total);
+    }
     if volume.to_resync.0 == 0 {
         return format!("{:.0}%", volume.sync_percent);
     }
@@ -149,7 +154,7 @@ fn print_list(volumes: &[VolumeInfo], format: Format, out: &mut dyn Write) -> Re
     Ok(())
 }
 
-fn print(volume: &VolumeInfo, format: Format, out: &mut dyn Write) -> Result<()> {
+pub(super) fn print(volume: &VolumeInfo, format: Format, out: &mut dyn Write) -> Result<()> {
     if format == Format::Json {
         return json(out, volume);
     }
@@ -163,6 +168,7 @@ fn print(volume: &VolumeInfo, format: Format, out: &mut dyn Write) -> Result<()>
             ("size", format!("{}, tracked in regions of {}", volume.size, volume.region_size)),
             ("device", volume.device.clone().unwrap_or_else(|| "not active".to_owned())),
             ("sync", sync(volume)),
+            ("made from", volume.clone_of.clone().unwrap_or_default()),
             ("problems", volume.problems.join("\n                ")),
         ],
     )?;
@@ -209,6 +215,7 @@ mod tests {
             size: Bytes::gib(1),
             ready: true,
             changed: Bytes::mib(6),
+            group: None,
             full_merge: None,
             views: Vec::new(),
             device: Some("/dev/dm-7".to_owned()),
@@ -230,7 +237,11 @@ mod tests {
             sync_percent: 42.25,
             to_resync: Bytes::mib(12),
             snapshots: vec![snapshot],
+            rollback: None,
+            rolled_back_for: None,
             creating: false,
+            clone_of: None,
+            filling: None,
             problems: Vec::new(),
         }
     }
@@ -268,8 +279,8 @@ SLOT   STATE                     DISK       SNAPSHOT
 1      merging                   /dev/sd1   -
 2      split off, write-mostly   /dev/sd2   pvc-1@nightly
 
-SNAPSHOT        CUT                    SIZE   CHANGED     STATE   VIEWS
-pvc-1@nightly   2024-02-29T23:59:59Z   1GiB   6MiB 0.5%   ready   -
+SNAPSHOT        CUT                    SIZE   CHANGED     STATE   GROUP   VIEWS
+pvc-1@nightly   2024-02-29T23:59:59Z   1GiB   6MiB 0.5%   ready   -       -
 "
         );
     }

@@ -24,8 +24,8 @@ use crate::controller::placement;
 use crate::controller::shelf::Shelf;
 use crate::controller::wait::{Awaited, Outcome, Patience, wait};
 use crate::csi::backend::{
-    Backend, Capacity, CapacityWish, Deadline, DetachWish, Error, Result, Snapshot, SnapshotWish, ViewWish,
-    Volume, VolumeWish,
+    Backend, Capacity, CapacityWish, Deadline, Error, Result, Snapshot, SnapshotWish, ViewWish, Volume,
+    VolumeWish,
 };
 use crate::report::Class;
 use crate::units::Bytes;
@@ -61,7 +61,7 @@ impl Controller {
     }
 
     /// For a call of this deadline, once all objects are known.
-    async fn patience(&self, deadline: Deadline) -> Result<Patience> {
+    pub(super) async fn patience(&self, deadline: Deadline) -> Result<Patience> {
         let patience = Patience::new(deadline, self.timeout, self.stop.clone());
         self.all_known(patience.until).await?;
         Ok(patience)
@@ -82,7 +82,7 @@ impl Controller {
     }
 
     /// As [`Self::all_known`], for a call that only looks.
-    async fn look(&self) -> Result<()> {
+    pub(super) async fn look(&self) -> Result<()> {
         self.all_known(Instant::now() + LOOK_MAX).await
     }
 
@@ -162,7 +162,7 @@ impl Controller {
 
     /// The object of a name as the API server has it now. An answer to a call that is repeated must not come from an object
     /// that another process has had deleted meanwhile.
-    async fn found_or_made<E>(
+    pub(super) async fn found_or_made<E>(
         &self,
         shelf: &Shelf<E>,
         api: &Api<E::Object>,
@@ -231,20 +231,15 @@ fn is_object_name(id: &str) -> bool {
 }
 
 impl Backend for Controller {
+    const CLONES: bool = false;
+    const DETACHES: bool = false;
+
     async fn create_volume(&self, wish: &VolumeWish, deadline: Deadline) -> Result<Volume> {
         self.make_volume(wish, &self.patience(deadline).await?).await
     }
 
     async fn create_view(&self, wish: &ViewWish, deadline: Deadline) -> Result<Volume> {
         self.make_view(wish, &self.patience(deadline).await?).await
-    }
-
-    async fn create_detached(&self, wish: &DetachWish, _: Deadline) -> Result<Volume> {
-        let message = format!(
-            "a volume of snapshot {}'s own image is made by `splitmirror standalone` only so far: not in Kubernetes",
-            wish.snapshot
-        );
-        Err(Error::invalid(message))
     }
 
     async fn delete_volume(&self, id: &str, deadline: Deadline) -> Result<()> {

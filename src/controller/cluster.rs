@@ -34,6 +34,8 @@ pub struct Cluster {
     /// Snapshots.
     pub snapshots: Api<MirrorSnapshot>,
     nodes: Api<Node>,
+    /// For objects of a namespace.
+    pub client: Client,
     requests: Requests,
 }
 
@@ -45,6 +47,7 @@ impl Cluster {
             volumes: Api::all(client.clone()),
             snapshots: Api::all(client.clone()),
             nodes: Api::all(client.clone()),
+            client: client.clone(),
             requests,
         }
     }
@@ -53,7 +56,10 @@ impl Cluster {
     ///
     /// # Errors
     /// The server does not answer, or refuses.
-    pub async fn get<K: Object>(&self, api: &Api<K>, name: &str, until: Instant) -> Result<Option<K>> {
+    pub async fn get<K>(&self, api: &Api<K>, name: &str, until: Instant) -> Result<Option<K>>
+    where
+        K: Clone + Debug + DeserializeOwned,
+    {
         self.tried("get", until, || api.get_opt(name)).await
     }
 
@@ -98,6 +104,47 @@ impl Cluster {
         let patch = Patch::Merge(json!({"spec": spec}));
         let changed = self.tried("patch", until, || api.patch(name, &params, &patch)).await;
         changed.map(Some).or_else(gone)
+    }
+
+    /// Changes the `spec` of this very version of an object. One that is gone is no error.
+    ///
+    /// # Errors
+    /// It is another version (`InProgress`), the server does not answer, or refuses.
+    pub async fn change_this<K: Object>(
+        &self,
+        api: &Api<K>,
+        object: &K,
+        spec: &Value,
+        until: Instant,
+    ) -> Result<()> {
+        let params =
+            PatchParams { field_manager: Some(api::CONTROLLER.to_owned()), ..PatchParams::default() };
+        let version = json!({"uid": object.uid(), "resourceVersion": object.resource_version()});
+        let patch = Patch::Merge(json!({"metadata": version, "spec": spec}));
+        let name = object.name_any();
+        let changed = self.tried("patch", until, || api.patch(&name, &params, &patch)).await;
+        changed.map(Some).or_else(gone).map(drop)
+    }
+
+    /// Tells the status of this very object. One that is gone is no error.
+    ///
+    /// # Errors
+    /// The server does not answer, or refuses.
+    pub async fn tell<K: Object>(
+        &self,
+        api: &Api<K>,
+        object: &K,
+        status: &impl Serialize,
+        until: Instant,
+    ) -> Result<()> {
+        let params = PatchParams::apply(api::CONTROLLER).force();
+        let patch = Patch::Apply(json!({
+            "apiVersion": K::api_version(&()), "kind": K::kind(&()),
+            "metadata": {"uid": object.uid()}, "status": status,
+        }));
+        let name = object.name_any();
+        let told = self.tried("patch", until, || api.patch_status(&name, &params, &patch)).await;
+        told.map(Some).or_else(gone).map(drop)
     }
 
     /// Removes this very version of an object. One that is gone is no error.

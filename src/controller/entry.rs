@@ -5,8 +5,9 @@ use kube::core::PartialObjectMeta;
 
 use crate::api::conditions::{self, Type};
 use crate::api::pool::PoolCapacity;
-use crate::api::snapshot::SnapshotPhase;
-use crate::api::{MirrorPool, MirrorSnapshot, MirrorVolume};
+use crate::api::rollback::{RollbackOrder, RollbackTold};
+use crate::api::snapshot::{SnapshotGroup, SnapshotPhase};
+use crate::api::{MirrorPool, MirrorSnapshot, MirrorVolume, names};
 use crate::csi::backend::{Error, Kind, Snapshot, Volume};
 use crate::ids::VgName;
 use crate::report::Class;
@@ -107,6 +108,10 @@ pub struct VolumeEntry {
     pub ready: bool,
     /// Somebody may be using it.
     pub staged: bool,
+    /// The rollback that its node is asked for.
+    pub ordered: Option<Box<RollbackOrder>>,
+    /// What its node says of a rollback.
+    pub rollback: Option<Box<RollbackTold>>,
     /// The generation up to which its images, and how they are copied and read, are as asked for.
     pub settled: Option<i64>,
     refusals: Vec<Refusal>,
@@ -177,6 +182,8 @@ impl Entry for VolumeEntry {
             size: status.and_then(|status| status.size).map(|size| size.0),
             ready: conditions::is_true(conditions, Type::Ready),
             staged: status.is_some_and(|status| status.staged),
+            ordered: spec.rollback.clone(),
+            rollback: status.and_then(|status| status.rollback.clone()),
             settled: status
                 .filter(|_| {
                     let changing = conditions::find(conditions, Type::Modified).is_some();
@@ -233,6 +240,8 @@ pub struct SnapshotEntry {
     pub volume: String,
     /// The CSI name, when it has one.
     pub name: Option<String>,
+    /// The group it is one of.
+    pub group: Option<Box<SnapshotGroup>>,
     /// It is to be deleted.
     pub delete: bool,
     /// In one word.
@@ -258,6 +267,7 @@ impl SnapshotEntry {
             size,
             cut_unix_nanos: self.cut_unix_nanos,
             ready: self.ready,
+            group: self.group.as_ref().map(|group| names::of(&group.name)),
         })
     }
 }
@@ -277,6 +287,7 @@ impl Entry for SnapshotEntry {
             pool: spec.pool.clone(),
             volume: spec.volume.clone(),
             name: spec.name.clone(),
+            group: spec.group.clone().map(Box::new),
             delete: spec.delete,
             phase: status.map_or_else(SnapshotPhase::default, |status| status.phase),
             size: status.and_then(|status| status.size).map(|size| size.0),

@@ -5,6 +5,7 @@
 //!                       │  └──► cluster: create, patch ──►│
 //!                       └─────► wait ◄─ shelf ◄── watch ──┘◄─ status
 //!                               gone: objects of nodes that do not exist any more
+//! users ─► VolumeRollback ─► rollbacks ─► MirrorVolume
 //! ```
 //!
 //! Nothing is kept but the objects, so there may be several controllers, and each may be killed at any moment.
@@ -14,8 +15,10 @@ pub mod cache;
 pub mod cluster;
 pub mod entry;
 mod gone;
+mod groups;
 mod observer;
 pub mod placement;
+mod rollbacks;
 pub mod shelf;
 mod snapshots;
 mod volumes;
@@ -73,7 +76,11 @@ pub async fn serve(config: Config, client: Client, stop: CancellationToken) -> R
     let ready = Arc::new(AtomicBool::new(false));
     tasks.spawn(begin(Arc::clone(&cache), cluster.clone(), recorder, Arc::clone(&ready), stop.clone()));
     let controller = Controller::new(cache, cluster, timeout, stop.clone());
-    let services = Services::new(Calls::new(operations)).ready_when(ready).controller(Arc::new(controller));
+    let controller = Arc::new(controller);
+    let services = Services::new(Calls::new(operations))
+        .ready_when(ready)
+        .controller(Arc::clone(&controller))
+        .groups(controller);
     let served = sockets.serve(services, &stop).await;
     tasks.close();
     tasks.wait().await;
@@ -96,5 +103,6 @@ async fn begin(
     let (volumes, snapshots) = (cache.volumes.len(), cache.snapshots.len());
     tracing::info!(volumes, snapshots, "all objects are known");
     ready.store(true, Ordering::Relaxed);
-    gone::run(cache, cluster, recorder, stop).await;
+    let rollbacks = rollbacks::run(Arc::clone(&cache), cluster.clone(), stop.clone());
+    tokio::join!(gone::run(cache, cluster, recorder, stop), rollbacks);
 }

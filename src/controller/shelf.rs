@@ -150,6 +150,12 @@ impl<E: Entry> Shelf<E> {
         self.read().objects.values().map(Arc::clone).collect()
     }
 
+    /// Those that `is` picks, in the order of their names.
+    #[must_use]
+    pub fn picked(&self, is: impl Fn(&E) -> bool) -> Vec<Arc<E>> {
+        self.read().objects.values().filter(|entry| is(entry)).map(Arc::clone).collect()
+    }
+
     /// The first, in the order of their names, that `is` picks.
     #[must_use]
     pub fn first(&self, is: impl Fn(&E) -> bool) -> Option<Arc<E>> {

@@ -18,23 +18,19 @@ impl Controller {
         let volume =
             volume.ok_or_else(|| Error::not_found(format!("there is no volume {:?}", wish.volume)))?;
         let plan = || {
-            check_can_be_split(&volume, wish)?;
-            let min_in_sync = u8::try_from(wish.min_in_sync)
-                .map_err(|_| Error::invalid(format!("{} images in sync are too many", wish.min_in_sync)))?;
+            wish.nodes.check(&volume.node)?;
+            let min_in_sync = check_can_be_split(&volume, wish.min_in_sync)?;
             let spec = MirrorSnapshotSpec {
-                node: volume.node.clone(),
-                pool: volume.pool.clone(),
-                volume: volume.id.clone(),
-                key: key::of(&wish.name),
-                name: Some(wish.name.clone()),
-                min_in_sync,
                 volume_snapshot: wish.volume_snapshot.as_ref().map(reference),
-                delete: false,
+                ..spec_of(&volume, &wish.name, min_in_sync)
             };
             Ok(MirrorSnapshot::new(&name, spec))
         };
         let same = |entry: &SnapshotEntry| {
-            if entry.name.as_deref() != Some(wish.name.as_str()) || entry.volume != wish.volume {
+            if entry.name.as_deref() != Some(wish.name.as_str())
+                || entry.volume != wish.volume
+                || entry.group.is_some()
+            {
                 let message = format!("{what} exists, of volume {}", entry.volume);
                 return Err(Error::new(Class::Exists, message));
             }
@@ -50,11 +46,13 @@ impl Controller {
 
     /// Has an image merged back. That its merge has begun is enough: it is no snapshot any more.
     pub(super) async fn drop_snapshot(&self, id: &str, patience: &Patience) -> Result<()> {
-        let free = |_: &SnapshotEntry| match self.cache.volumes.first(|view| view.shows(id) && !view.delete) {
-            None => Ok(()),
-            Some(view) => {
-                let message = format!("snapshot {id} is shown by volume {}: delete that first", view.id);
-                Err(Error::precondition(message))
+        let free = |entry: &SnapshotEntry| match &entry.group {
+            None => self.check_not_shown(id),
+            Some(group) => {
+                let group = names::of(&group.name);
+                let message =
+                    format!("snapshot {id} is one of group {group}: delete that, with all its snapshots");
+                Err(Error::invalid(message))
             }
         };
         let what = format!("snapshot {id}");
@@ -62,11 +60,36 @@ impl Controller {
         let parts = (&self.cache.snapshots, &self.cluster.snapshots);
         self.deleted(parts, (&what, id), free, merging, patience).await
     }
+
+    /// Refuses to merge what a view shows.
+    pub(super) fn check_not_shown(&self, id: &str) -> Result<()> {
+        match self.cache.volumes.first(|view| view.shows(id) && !view.delete) {
+            None => Ok(()),
+            Some(view) => {
+                let message = format!("snapshot {id} is shown by volume {}: delete that first", view.id);
+                Err(Error::precondition(message))
+            }
+        }
+    }
 }
 
-/// Refuses at once what the node could only refuse.
-fn check_can_be_split(volume: &VolumeEntry, wish: &SnapshotWish) -> Result<()> {
-    wish.nodes.check(&volume.node)?;
+/// What the object of a snapshot of this volume says; of no group, for nobody.
+pub(super) fn spec_of(volume: &VolumeEntry, name: &str, min_in_sync: u8) -> MirrorSnapshotSpec {
+    MirrorSnapshotSpec {
+        node: volume.node.clone(),
+        pool: volume.pool.clone(),
+        volume: volume.id.clone(),
+        key: key::of(name),
+        name: Some(name.to_owned()),
+        min_in_sync,
+        group: None,
+        volume_snapshot: None,
+        delete: false,
+    }
+}
+
+/// Refuses at once what the node could only refuse; `min_in_sync` as the object has it.
+pub(super) fn check_can_be_split(volume: &VolumeEntry, min_in_sync: usize) -> Result<u8> {
     if volume.delete {
         return Err(Error::precondition(format!("volume {} is being deleted", volume.id)));
     }
@@ -75,14 +98,15 @@ fn check_can_be_split(volume: &VolumeEntry, wish: &SnapshotWish) -> Result<()> {
             let message = format!("volume {} shows a snapshot and cannot have its own", volume.id);
             Err(Error::precondition(message))
         }
-        VolumeKind::Mirror { images, .. } if wish.min_in_sync >= images => {
+        VolumeKind::Mirror { images, .. } if min_in_sync >= images => {
             let message = format!(
                 "a snapshot of volume {} must leave {} images in sync, and it has {images} in all",
-                volume.id, wish.min_in_sync
+                volume.id, min_in_sync
             );
             // As the node would: no lack of room, see `crate::volume::split`.
             Err(Error::precondition(message))
         }
-        VolumeKind::Mirror { .. } => Ok(()),
+        VolumeKind::Mirror { .. } => u8::try_from(min_in_sync)
+            .map_err(|_| Error::invalid(format!("{min_in_sync} images in sync are too many"))),
     }
 }

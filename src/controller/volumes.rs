@@ -208,6 +208,7 @@ fn common(
     claim: &Option<ObjectRef>,
 ) -> MirrorVolumeSpec {
     MirrorVolumeSpec {
+        rollback: None,
         node,
         pool,
         lv: None,

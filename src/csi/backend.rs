@@ -3,6 +3,7 @@
 //! [`Backend`] is the controller's side, of many nodes and pools, and [`Devices`] a node's. Standalone implements both
 //! over one engine; in Kubernetes the first is the controller's custom resources, the second the agent on the node.
 
+use std::collections::BTreeSet;
 use std::error::Error as StdError;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use crate::host::DevNo;
 use crate::ids::VgName;
 use crate::report::{self, Class};
 use crate::units::Bytes;
+use crate::volume::changes::Blocks;
 use crate::volume::spec::VolumeSpec;
 use crate::volume::tune::Change;
 
@@ -105,11 +107,25 @@ impl Deadline {
     }
 }
 
+/// What a volume is to hold from the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// What the snapshot of this id holds.
+    Snapshot(String),
+    /// What the volume of this id holds now.
+    Volume(String),
+    /// The image of the snapshot of this id itself, which is no snapshot any more then. Its size and its regions stay what
+    /// they are; it must be as large as is wished for.
+    Image(String),
+}
+
 /// A mirrored volume that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VolumeWish {
     /// What it must be.
     pub spec: VolumeSpec,
+    /// What it is to hold; nothing when there is none.
+    pub origin: Option<Origin>,
     /// The pool, when the StorageClass names one.
     pub pool: Option<VgName>,
     /// Where it may be.
@@ -131,44 +147,6 @@ pub struct ViewWish {
     pub nodes: Nodes,
     /// The claim it is for.
     pub claim: Option<ObjectRef>,
-}
-
-/// A writable volume that is asked for, to be a snapshot's image.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DetachWish {
-    /// The name it is asked for by: any text of up to 128 bytes.
-    pub name: String,
-    /// Id of the snapshot.
-    pub snapshot: String,
-    /// Number of images.
-    pub images: usize,
-    /// At least so large.
-    pub size: Option<Bytes>,
-    /// At most so large.
-    pub limit: Option<Bytes>,
-    /// The pool, when the StorageClass names one.
-    pub pool: Option<VgName>,
-    /// Where it may be.
-    pub nodes: Nodes,
-}
-
-impl DetachWish {
-    /// Checks the size that it can have, which is the snapshot's.
-    ///
-    /// # Errors
-    /// It is not one that is wished for: `OutOfRange`.
-    pub fn check_size(&self, has: Bytes) -> Result<()> {
-        let wrong = match (self.size, self.limit) {
-            (Some(size), _) if size > has => format!("at least {size}"),
-            (_, Some(limit)) if limit < has => format!("at most {limit}"),
-            _ => return Ok(()),
-        };
-        let message = format!(
-            "a volume of {wrong} cannot be the image of snapshot {}, which has {has}: it can grow afterwards",
-            self.snapshot
-        );
-        Err(Error::new(Class::OutOfRange, message))
-    }
 }
 
 /// A snapshot that is asked for.
@@ -240,6 +218,34 @@ pub struct Snapshot {
     pub cut_unix_nanos: Option<u64>,
     /// It can be shown by a view.
     pub ready: bool,
+    /// The CSI id of the group that it is one of; it is deleted with it only.
+    pub group: Option<String>,
+}
+
+/// Snapshots of several volumes that are asked for, cut at one instant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupWish {
+    /// The name it is asked for by: any text of up to 128 bytes.
+    pub name: String,
+    /// Ids of the volumes to split.
+    pub volumes: BTreeSet<String>,
+    /// In-sync images that each split must leave attached.
+    pub min_in_sync: usize,
+    /// The VolumeGroupSnapshot it is for.
+    pub volume_group_snapshot: Option<ObjectRef>,
+}
+
+/// Snapshots that were cut at one instant, as the controller tells of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Its CSI id.
+    pub id: String,
+    /// When it was cut, nanoseconds since 1970.
+    pub cut_unix_nanos: Option<u64>,
+    /// All its snapshots are there and can be shown by views.
+    pub ready: bool,
+    /// Its snapshots.
+    pub snapshots: Vec<Snapshot>,
 }
 
 /// What still fits.
@@ -275,6 +281,8 @@ pub struct OpenVolume {
     pub view: bool,
     /// A file system was being made on it and that never ended: what is on it is nobody's data.
     pub formatting: bool,
+    /// It was made from a snapshot or another volume: its file system has the size and the identity of that one's.
+    pub clone: bool,
 }
 
 /// Who keeps the volumes: the controller's side.
@@ -282,6 +290,12 @@ pub struct OpenVolume {
 /// Every call may be repeated with the same arguments and then answers the same. Errors are classed as
 /// [`Class`] says; `InProgress` only when an operation really is recorded and running.
 pub trait Backend: Send + Sync + 'static {
+    /// It makes volumes that hold something from the start: see [`VolumeWish::origin`].
+    const CLONES: bool;
+
+    /// It makes volumes of snapshots' images: see [`Origin::Image`].
+    const DETACHES: bool;
+
     /// Makes a volume, or finds the one of that name. Another one of that name is `Exists`; no space where it may be is
     /// `Exhausted`.
     fn create_volume(
@@ -294,14 +308,6 @@ pub trait Backend: Send + Sync + 'static {
     /// snapshot is, is `Exhausted`.
     fn create_view(&self, wish: &ViewWish, deadline: Deadline)
     -> impl Future<Output = Result<Volume>> + Send;
-
-    /// Makes a volume of a snapshot's image, which is no snapshot any more then; or finds the one of that name. One whose
-    /// size does not fit is `OutOfRange`.
-    fn create_detached(
-        &self,
-        wish: &DetachWish,
-        deadline: Deadline,
-    ) -> impl Future<Output = Result<Volume>> + Send;
 
     /// Removes a volume or view; an unknown one is removed already. One in use, or with snapshots, is `Precondition`.
     fn delete_volume(&self, id: &str, deadline: Deadline) -> impl Future<Output = Result<()>> + Send;
@@ -348,6 +354,41 @@ pub trait Backend: Send + Sync + 'static {
 
     /// What fits of such a volume. Nothing where there is no such pool or node.
     fn capacity(&self, wish: &CapacityWish) -> impl Future<Output = Result<Capacity>> + Send;
+}
+
+/// Who can tell the blocks of snapshots.
+pub trait ChangedBlocks: Send + Sync + 'static {
+    /// The blocks of a snapshot, from a place on, that differ from those of `base`, or without one: that hold anything. A part
+    /// of them at a time. Snapshots of two volumes are `Invalid`, a place beyond the end is `OutOfRange`.
+    fn blocks(
+        &self,
+        snapshot: &str,
+        base: Option<&str>,
+        from: Bytes,
+    ) -> impl Future<Output = Result<Blocks>> + Send;
+}
+
+/// Who keeps volumes, and can cut several at one instant.
+pub trait Groups: Backend {
+    /// Splits an image of each volume off, all at one instant, or finds the group of that name. One of other volumes is
+    /// `Exists`; volumes that have no instant in common, or of which one can spare no image, are `Precondition`.
+    fn create_group(
+        &self,
+        wish: &GroupWish,
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<Group>> + Send;
+
+    /// Merges all snapshots of a group back; an unknown one is merged already. One of which a view shows a snapshot is
+    /// `Precondition`. `named` are the snapshots that the caller knows it by.
+    fn delete_group(
+        &self,
+        id: &str,
+        named: &[String],
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<()>> + Send;
+
+    /// The group of this id. `named` are the snapshots that the caller knows it by.
+    fn get_group(&self, id: &str, named: &[String]) -> impl Future<Output = Result<Option<Group>>> + Send;
 }
 
 /// Who makes the devices: a node's side.

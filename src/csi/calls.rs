@@ -168,6 +168,18 @@ pub fn snapshot_name(name: &str) -> String {
     format!("snapshot named {name:?}")
 }
 
+/// The key of a group of snapshots by its id.
+#[must_use]
+pub fn group(id: &str) -> String {
+    format!("group snapshot {id}")
+}
+
+/// The key of a group of snapshots that is being made, by its name.
+#[must_use]
+pub fn group_name(name: &str) -> String {
+    format!("group snapshot named {name:?}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,18 +19,18 @@ use crate::csi::proto::{
 /// The Identity service.
 #[derive(Debug)]
 pub struct IdentityService {
-    /// The Controller service is served beside it.
-    controller: bool,
+    /// The services that are served beside it.
+    services: Vec<Service>,
     ready: Arc<AtomicBool>,
     calls: Arc<Calls>,
 }
 
 impl IdentityService {
-    /// With the calls it shares with the other services, of which one may be the Controller service. Until `ready` is set,
-    /// callers are told to wait.
+    /// With the calls it shares with the other services, some of which callers are told of. Until `ready` is set, callers are
+    /// told to wait.
     #[must_use]
-    pub fn new(controller: bool, ready: Arc<AtomicBool>, calls: Arc<Calls>) -> Self {
-        Self { controller, ready, calls }
+    pub fn new(services: Vec<Service>, ready: Arc<AtomicBool>, calls: Arc<Calls>) -> Self {
+        Self { services, ready, calls }
     }
 }
 
@@ -63,9 +63,7 @@ impl Identity for IdentityService {
     ) -> Result<Response<GetPluginCapabilitiesResponse>, Status> {
         let mut capabilities =
             vec![service(Service::VolumeAccessibilityConstraints), expansion(Expansion::Online)];
-        if self.controller {
-            capabilities.push(service(Service::ControllerService));
-        }
+        capabilities.extend(self.services.iter().copied().map(service));
         self.calls
             .look("GetPluginCapabilities", async { Ok(GetPluginCapabilitiesResponse { capabilities }) })
             .await

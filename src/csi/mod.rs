@@ -3,9 +3,11 @@
 //! ```text
 //! socket ─ server ─┬─ identity
 //!                  ├─ controller (volumes, snapshots) ─┐
+//!                  ├─ snapshot_metadata (blocks) ──────┤
+//!                  ├─ groups (snapshots at one instant) ┤
 //!                  └─ node (stage, publish, stats) ────┴─ calls: span, metric, one call per volume
 //!                                                              │
-//!                                       backend: Backend, Devices; node::mounts: Mounts
+//!                                       backend: Backend, ChangedBlocks, Devices; node::mounts: Mounts
 //! ```
 //!
 //! Invariants:
@@ -21,6 +23,7 @@ pub mod calls;
 pub mod capability;
 pub mod controller;
 pub mod deadline;
+pub mod groups;
 pub mod identity;
 pub mod limits;
 pub mod node;
@@ -28,6 +31,7 @@ pub mod page;
 pub mod params;
 pub mod proto;
 pub mod server;
+pub mod snapshot_metadata;
 pub mod status;
 pub mod topology;
 

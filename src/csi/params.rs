@@ -9,12 +9,12 @@
 //! | `splitmirror.io/maxRecoveryRate` | KiB/s per disk that a resync is throttled to | the kernel's |
 //! | `csi.storage.k8s.io/fstype` | `ext4`, `xfs` or `btrfs` | `ext4` |
 //! | `splitmirror.io/mkfsOptions` | more arguments of `mkfs`, separated by spaces | none |
-//! | `splitmirror.io/restore` | `detach`: a writable volume from a snapshot is its image itself, and the snapshot is gone | none can be made |
+//! | `splitmirror.io/restore` | `detach`: a writable volume from a snapshot is its image itself, and the snapshot is gone then | it is a clone |
 //!
 //! With two images a snapshot leaves the volume on one disk until it is deleted; three are the safe choice where
 //! snapshots are taken.
 //!
-//! | VolumeSnapshotClass parameter | meaning | default |
+//! | VolumeSnapshotClass and VolumeGroupSnapshotClass parameter | meaning | default |
 //! |---|---|---|
 //! | `splitmirror.io/minInSync` | images in sync that a snapshot must leave, else it is refused | 1 |
 //!
@@ -46,7 +46,7 @@ const MAX_RATE: &str = "splitmirror.io/maxRecoveryRate";
 const FS_TYPE: &str = "csi.storage.k8s.io/fstype";
 const MKFS_OPTIONS: &str = "splitmirror.io/mkfsOptions";
 const MIN_IN_SYNC: &str = "splitmirror.io/minInSync";
-const RESTORE: &str = "splitmirror.io/restore";
+pub(in crate::csi) const RESTORE: &str = "splitmirror.io/restore";
 const WRITE_MOSTLY: &str = "splitmirror.io/writeMostly";
 
 /// In the volume context: the file system of the StorageClass. The prefix is ours, `csi.storage.k8s.io/` is what
@@ -60,6 +60,10 @@ const PV_NAME: &str = "csi.storage.k8s.io/pv/name";
 const SNAPSHOT_NAME: &str = "csi.storage.k8s.io/volumesnapshot/name";
 const SNAPSHOT_NAMESPACE: &str = "csi.storage.k8s.io/volumesnapshot/namespace";
 const CONTENT_NAME: &str = "csi.storage.k8s.io/volumesnapshotcontent/name";
+
+const GROUP_NAME: &str = "csi.storage.k8s.io/volumegroupsnapshot/name";
+const GROUP_NAMESPACE: &str = "csi.storage.k8s.io/volumegroupsnapshot/namespace";
+const GROUP_CONTENT_NAME: &str = "csi.storage.k8s.io/volumegroupsnapshotcontent/name";
 
 /// Region sizes that make sense: the kernel wants a power of two of at least a page.
 const REGION_MIN: Bytes = Bytes::kib(4);
@@ -81,7 +85,7 @@ pub struct VolumeParams {
     pub min_recovery_rate: Option<u64>,
     /// KiB/s that recovery is throttled to.
     pub max_recovery_rate: Option<u64>,
-    /// How a writable volume is made of a snapshot; not at all when it is not said.
+    /// How a writable volume is made from a snapshot; as a clone when it is not said.
     pub restore: Option<Restore>,
     /// How the file system is made.
     pub format: Format,
@@ -89,7 +93,7 @@ pub struct VolumeParams {
     pub claim: Option<ObjectRef>,
 }
 
-/// How a writable volume is made of a snapshot.
+/// How a writable volume is made from a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restore {
     /// The snapshot's image becomes the volume: nothing is copied, and the snapshot is gone.
@@ -114,6 +118,15 @@ pub struct SnapshotParams {
     pub min_in_sync: usize,
     /// The VolumeSnapshot that it is for.
     pub volume_snapshot: Option<ObjectRef>,
+}
+
+/// Parameters of a VolumeGroupSnapshotClass: those of a VolumeSnapshotClass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupParams {
+    /// Images in sync that each snapshot must leave.
+    pub min_in_sync: usize,
+    /// The VolumeGroupSnapshot that it is for.
+    pub volume_group_snapshot: Option<ObjectRef>,
 }
 
 /// How the file system of a volume is made: what a node must know, carried in the volume context.
@@ -266,6 +279,26 @@ impl SnapshotParams {
     }
 }
 
+impl GroupParams {
+    /// Reads the parameters of CreateVolumeGroupSnapshot.
+    ///
+    /// # Errors
+    /// A key is unknown, or a value is not what its key needs.
+    pub fn read(parameters: &HashMap<String, String>) -> Result<Self> {
+        limits::map("parameters", parameters)?;
+        let volume_group_snapshot = object(parameters, GROUP_NAMESPACE, GROUP_NAME);
+        let mut read = Self { min_in_sync: 1, volume_group_snapshot };
+        for (key, value) in sorted(parameters) {
+            match key {
+                MIN_IN_SYNC => read.min_in_sync = number(key, value, 1..=IMAGES_MAX - 1)?,
+                GROUP_NAME | GROUP_NAMESPACE | GROUP_CONTENT_NAME => {}
+                key => return Err(unknown(key)),
+            }
+        }
+        Ok(read)
+    }
+}
+
 /// The object that two keys name.
 fn object(parameters: &HashMap<String, String>, namespace: &str, name: &str) -> Option<ObjectRef> {
     let value = |key: &str| parameters.get(key).filter(|value| !value.is_empty()).cloned();
@@ -352,6 +385,12 @@ mod tests {
         let params = SnapshotParams::read(&map(&named)).expect("all known");
         let whole = Some(ObjectRef { namespace: "db".into(), name: "nightly".into() });
         assert_eq!(params.volume_snapshot, whole);
+        let group =
+            [(GROUP_NAME, "nightly"), (GROUP_NAMESPACE, "db"), (GROUP_CONTENT_NAME, "groupsnapcontent-1")];
+        assert_eq!(
+            GroupParams::read(&map(&group)).expect("all known").volume_group_snapshot,
+            params.volume_snapshot
+        );
         let half = SnapshotParams::read(&map(&named[..1])).expect("all known");
         assert_eq!(half.volume_snapshot, None);
     }

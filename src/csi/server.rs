@@ -16,15 +16,20 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 use tonic::transport::Server;
 
-use crate::csi::backend::{Backend, Devices};
+use crate::csi::backend::{Backend, ChangedBlocks, Devices, Groups};
 use crate::csi::calls::Calls;
 use crate::csi::controller::ControllerService;
+use crate::csi::groups::GroupControllerService;
 use crate::csi::identity::IdentityService;
 use crate::csi::node::NodeService;
 use crate::csi::node::mounts::Mounts;
 use crate::csi::proto::controller_server::ControllerServer;
+use crate::csi::proto::group_controller_server::GroupControllerServer;
 use crate::csi::proto::identity_server::IdentityServer;
 use crate::csi::proto::node_server::NodeServer;
+use crate::csi::proto::plugin_capability::service::Type as Service;
+use crate::csi::proto::snapshot_metadata_server::SnapshotMetadataServer;
+use crate::csi::snapshot_metadata::SnapshotMetadataService;
 use crate::report::Class;
 
 /// How long answers may take to reach callers that do not hang up by themselves.
@@ -156,7 +161,7 @@ impl Socket {
 #[derive(Debug)]
 pub struct Services {
     routes: RoutesBuilder,
-    controller: bool,
+    told: Vec<Service>,
     ready: Arc<AtomicBool>,
     calls: Arc<Calls>,
 }
@@ -165,7 +170,7 @@ impl Services {
     /// Identity alone; the services share these calls.
     #[must_use]
     pub fn new(calls: Arc<Calls>) -> Self {
-        Self { routes: RoutesBuilder::default(), controller: false, ready: Arc::new(true.into()), calls }
+        Self { routes: RoutesBuilder::default(), told: Vec::new(), ready: Arc::new(true.into()), calls }
     }
 
     /// Callers are told to wait until `ready` is set. For what takes long: a sidecar gives up a socket on which nobody
@@ -180,7 +185,26 @@ impl Services {
     pub fn controller<B: Backend>(mut self, backend: Arc<B>) -> Self {
         let service = ControllerService::new(backend, Arc::clone(&self.calls));
         self.routes.add_service(ControllerServer::new(service));
-        Self { controller: true, ..self }
+        self.told.push(Service::ControllerService);
+        self
+    }
+
+    /// And SnapshotMetadata.
+    #[must_use]
+    pub fn snapshot_metadata<B: ChangedBlocks>(mut self, backend: Arc<B>) -> Self {
+        let service = SnapshotMetadataService::new(backend, Arc::clone(&self.calls));
+        self.routes.add_service(SnapshotMetadataServer::new(service));
+        self.told.push(Service::SnapshotMetadataService);
+        self
+    }
+
+    /// And GroupController.
+    #[must_use]
+    pub fn groups<B: Groups>(mut self, backend: Arc<B>) -> Self {
+        let service = GroupControllerService::new(backend, Arc::clone(&self.calls));
+        self.routes.add_service(GroupControllerServer::new(service));
+        self.told.push(Service::GroupControllerService);
+        self
     }
 
     /// And Node, on the node of this name.
@@ -198,8 +222,8 @@ impl Services {
 /// # Errors
 /// The server failed.
 pub async fn serve(socket: Socket, services: Services, stop: CancellationToken) -> Result<(), Error> {
-    let Services { mut routes, controller, ready, calls } = services;
-    routes.add_service(IdentityServer::new(IdentityService::new(controller, ready, Arc::clone(&calls))));
+    let Services { mut routes, told, ready, calls } = services;
+    routes.add_service(IdentityServer::new(IdentityService::new(told, ready, Arc::clone(&calls))));
     let Socket { listener, path } = socket;
     let waited = Arc::clone(&calls);
     let serving = Server::builder()

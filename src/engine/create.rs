@@ -3,22 +3,22 @@
 use std::path::PathBuf;
 
 use crate::alloc;
-use crate::engine::execute::Outcome;
+use crate::engine::clone::is_record;
 use crate::engine::{Capacity, Engine, Error, OpenDevice, Result, Session};
 use crate::host::Host;
 use crate::ids::{LvName, LvmUuid};
 use crate::lvm2::edit::{self, NewLeg, NewRaid1};
-use crate::lvm2::model::LogicalVolume;
+use crate::lvm2::model::{LogicalVolume, VolumeGroup};
 use crate::raid;
 use crate::report::Class;
 use crate::units::{Bytes, Sectors};
 use crate::volume::edits::{ACTIVATION_SKIP, NO_AUTOACTIVATE};
 use crate::volume::info::VolumeInfo;
-use crate::volume::seen::Seen;
+use crate::volume::seen::{Seen, SlotSeen};
 use crate::volume::spec::{IMAGES_MAX, IMAGES_MIN, SIZE_MAX, VolumeSpec};
 use crate::volume::step::{Part, Step};
 use crate::volume::tags::VolumeTags;
-use crate::volume::{create, key, rollback};
+use crate::volume::{key, rollback};
 
 /// Extents zeroed under one hold of the lock: short enough not to keep an admin's `lvs` waiting.
 const ZERO_TURN: Bytes = Bytes::mib(256);
@@ -34,7 +34,7 @@ impl<H: Host> Engine<H> {
         let _guard = self.guard(&name)?;
         let creating = self.session(|session| {
             match session.group.vg().lv(&name).cloned() {
-                Some(lv) => session.check_same(&lv, spec)?,
+                Some(lv) => session.check_same(&lv, spec, None)?,
                 None => session.add_volume(&name, spec)?,
             }
             Ok(session.group.vg().lv(&name).is_some_and(|lv| VolumeTags::of(lv).creating))
@@ -44,14 +44,7 @@ impl<H: Host> Engine<H> {
         }
         self.session(|session| {
             if creating {
-                let mut memo = create::Memo::default();
-                session
-                    .drive(&name, &mut memo, create::next, |step, _: &Outcome, memo| {
-                        if matches!(step, Step::Pin) {
-                            memo.pinned = true;
-                        }
-                    })
-                    .map(drop)?;
+                session.start_new(&name)?;
             } else {
                 session.bring_up(&name).map(drop)?;
             }
@@ -59,15 +52,17 @@ impl<H: Host> Engine<H> {
         })
     }
 
-    /// Zeroes all extents of a new volume, a part at a time, so that the lock is never held for long. Before each
+    /// Zeroes all extents of a new volume, of a clone only those of its rmetas, a part at a time, so that the lock is never held for long. Before each
     /// part the metadata is read again: extents are only written while they are still the volume's.
-    fn zero_before_use(&self, name: &LvName) -> Result<()> {
+    pub(super) fn zero_before_use(&self, name: &LvName) -> Result<()> {
         let subs: Vec<LogicalVolume> = self.session(|session| {
             let seen = session.look(name)?;
             if seen.top.is_some() {
                 session.drop_devices(&seen)?;
             }
-            Ok(seen.slots.into_iter().flat_map(|slot| [slot.meta, slot.image]).collect())
+            let images = !seen.tags.filling;
+            let subs = |slot: SlotSeen| [Some(slot.meta), images.then_some(slot.image)];
+            Ok(seen.slots.into_iter().flat_map(subs).flatten().collect())
         })?;
         subs.iter().try_for_each(|lv| self.zero_in_turns(lv))
     }
@@ -111,7 +106,7 @@ impl<H: Host> Engine<H> {
                 return Ok(Some(()));
             }
             let seen = session.look(&name)?;
-            if session.is_syncing(&seen) {
+            if session.is_syncing(&seen) || session.record_syncs(&name)? {
                 return Ok(None);
             }
             if seen.leaving_slots().next().is_some() {
@@ -119,7 +114,11 @@ impl<H: Host> Engine<H> {
                 return Ok(None);
             }
             if let Some(snapshot) = seen.split_slots().find_map(|slot| seen.snapshot_key(slot)) {
+                if session.has_lent(&name) {
+                    return session.merge_lent(&name, self).map(|_| None);
+                }
                 let id = key::snapshot_id(&name, &snapshot);
+                session.refuse_read_by_clone(&id)?;
                 let message = format!("volume {name} has snapshot {id}: delete that first");
                 return Err(Error::refused(Class::Precondition, message));
             }
@@ -135,10 +134,15 @@ impl<H: Host> Engine<H> {
         let _guard = self.guard(volume)?;
         self.wait(&format!("deactivating volume {volume}"), |session| {
             let seen = session.look(volume)?;
-            if session.is_syncing(&seen) {
+            if session.is_syncing(&seen) || session.record_syncs(volume)? {
                 return Ok(None);
             }
-            session.drop_devices(&seen).map(Some)
+            session.drop_devices(&seen)?;
+            if session.is_filling(volume) {
+                let record = session.look(&volume.record())?;
+                session.drop_devices(&record)?;
+            }
+            Ok(Some(()))
         })
     }
 
@@ -166,7 +170,10 @@ impl<H: Host> Engine<H> {
                 return Err(Error::Refused(refusal));
             }
             let info = match &snapshot {
-                None => seen.top.map(|top| top.info),
+                None => match seen.upper.and_then(|upper| upper.own) {
+                    Some(own) => Some(own.info),
+                    None => seen.top.map(|top| top.info),
+                },
                 Some(key) => {
                     seen.slot_of(key).and_then(|slot| seen.slots[slot].image_dev.clone()).map(|dev| dev.info)
                 }
@@ -174,7 +181,8 @@ impl<H: Host> Engine<H> {
             let info = info.ok_or_else(missing)?;
             let path = PathBuf::from(format!("/dev/dm-{}", info.devno.minor));
             let formatting = snapshot.is_none() && seen.tags.formatting;
-            Ok(OpenDevice { path, devno: info.devno, read_only: snapshot.is_some(), formatting })
+            let clone = snapshot.is_none() && seen.tags.clone.is_some();
+            Ok(OpenDevice { path, devno: info.devno, read_only: snapshot.is_some(), formatting, clone })
         })
     }
 
@@ -188,10 +196,11 @@ impl<H: Host> Engine<H> {
 }
 
 impl<H: Host> Session<'_, H> {
-    /// Names of all volumes: raid1 LVs that are no part of another LV.
+    /// Names of all volumes: raid1 LVs that are no part of another LV, and do not record how far a clone is.
     pub(super) fn volume_names(&self) -> Vec<LvName> {
-        let is_top =
-            |lv: &&LogicalVolume| lv.raid1().is_some() && lv.has("VISIBLE") && !lv.name.is_reserved();
+        let is_top = |lv: &&LogicalVolume| {
+            lv.raid1().is_some() && lv.has("VISIBLE") && !lv.name.is_reserved() && !is_record(lv)
+        };
         self.group.vg().lvs.iter().filter(is_top).map(|lv| lv.name.clone()).collect()
     }
 
@@ -209,13 +218,26 @@ impl<H: Host> Session<'_, H> {
         }
     }
 
-    fn check_same(&self, lv: &LogicalVolume, spec: &VolumeSpec) -> Result<()> {
+    /// Refuses an LV of the right name that is not what is asked for.
+    pub(super) fn check_same(
+        &self,
+        lv: &LogicalVolume,
+        spec: &VolumeSpec,
+        clone: Option<&str>,
+    ) -> Result<()> {
         let differs = |what: String| {
             Err(Error::refused(Class::Exists, format!("volume {:?} exists and {what}", spec.name)))
         };
         let Some(raid) = lv.raid1().filter(|_| VolumeTags::of(lv).name.as_ref() == Some(&spec.name)) else {
             return differs(format!("LV {} was made for something else", lv.name));
         };
+        let VolumeTags { clone: of, detached, .. } = VolumeTags::of(lv);
+        if detached {
+            return differs(format!("is the image of snapshot {} itself", of.unwrap_or_default()));
+        }
+        if of.as_deref() != clone {
+            return differs(of.map_or_else(|| "is no clone".into(), |of| format!("is a clone of {of}")));
+        }
         let size = lv.extents().bytes(self.group.vg().extent_size);
         if size < spec.size || spec.limit.is_some_and(|limit| size > limit) {
             return differs(format!("has {size}"));
@@ -235,7 +257,20 @@ impl<H: Host> Session<'_, H> {
     }
 
     fn add_volume(&mut self, name: &LvName, spec: &VolumeSpec) -> Result<()> {
-        let vg = self.group.vg();
+        let tags = VolumeTags { name: Some(spec.name.clone()), creating: true, ..VolumeTags::default() };
+        let next = self.with_volume(self.group.vg(), name, spec, &tags, &[])?;
+        Ok(self.group.commit(self.host, next, &format!("create volume {name}"))?)
+    }
+
+    /// The group with one more volume, which lies on none of the disks in `avoid`.
+    pub(super) fn with_volume(
+        &self,
+        vg: &VolumeGroup,
+        name: &LvName,
+        spec: &VolumeSpec,
+        tags: &VolumeTags,
+        avoid: &[String],
+    ) -> Result<VolumeGroup> {
         if !(IMAGES_MIN..=IMAGES_MAX).contains(&spec.images) {
             let message = format!("{} images: a volume has {IMAGES_MIN} to {IMAGES_MAX}", spec.images);
             return Err(Error::refused(Class::Invalid, message));
@@ -262,7 +297,7 @@ impl<H: Host> Session<'_, H> {
             .map_err(|error| Error::refused(Class::Invalid, error.to_string()))?;
         let meta =
             alloc::meta_extents(size.sectors_floor(), spec.region_size.sectors_floor(), vg.extent_size);
-        let legs = alloc::allocate(vg, &alloc::Request { images: spec.images, meta, data })?;
+        let legs = alloc::allocate_beside(vg, &alloc::Request { images: spec.images, meta, data }, avoid)?;
         let legs = legs
             .into_iter()
             .map(|leg| NewLeg {
@@ -272,8 +307,7 @@ impl<H: Host> Session<'_, H> {
                 image: leg.image,
             })
             .collect();
-        let tags = VolumeTags { name: Some(spec.name.clone()), creating: true, ..VolumeTags::default() };
-        let next = edit::add_raid1(
+        Ok(edit::add_raid1(
             vg,
             NewRaid1 {
                 name: name.clone(),
@@ -286,8 +320,7 @@ impl<H: Host> Session<'_, H> {
                 flags: vec![ACTIVATION_SKIP.into(), NO_AUTOACTIVATE.into()],
                 created: self.created(),
             },
-        )?;
-        Ok(self.group.commit(self.host, next, &format!("create volume {name}"))?)
+        )?)
     }
 
     pub(super) fn new_id(&self) -> LvmUuid {
@@ -302,12 +335,17 @@ impl<H: Host> Session<'_, H> {
     pub(super) fn remove(&mut self, name: &LvName) -> Result<()> {
         let seen = self.look(name)?;
         self.drop_devices(&seen)?;
-        let next = edit::remove_lv(self.group.vg(), name)?;
+        let mut next = edit::remove_lv(self.group.vg(), name)?;
+        if self.group.vg().lv(&name.record()).is_some_and(is_record) {
+            let record = self.look(&name.record())?;
+            self.drop_devices(&record)?;
+            next = edit::remove_lv(&next, &name.record())?;
+        }
         Ok(self.group.commit(self.host, next, &format!("remove volume {name}"))?)
     }
 
     /// Whether the array copies something, or is about to: kernels before 6.9 hang when it is stopped then.
-    fn is_syncing(&self, seen: &Seen) -> bool {
+    pub(super) fn is_syncing(&self, seen: &Seen) -> bool {
         seen.running().is_some_and(|(_, status)| !status.is_settled())
     }
 
@@ -317,7 +355,8 @@ impl<H: Host> Session<'_, H> {
             let message = format!("{what} is in use: unmount it first");
             Err(Error::refused(Class::Precondition, message))
         };
-        if seen.top.as_ref().is_some_and(|top| top.info.open_count > 0) {
+        let own = seen.upper.as_ref().and_then(|upper| upper.own.as_ref()).map(|own| &own.info);
+        if own.or(seen.top.as_ref().map(|top| &top.info)).is_some_and(|info| info.open_count > 0) {
             return in_use(&format!("volume {}", seen.lv.name));
         }
         for slot in seen.split_slots() {
@@ -326,9 +365,11 @@ impl<H: Host> Session<'_, H> {
             }
         }
         let mut steps = Vec::new();
-        if seen.top.is_some() {
-            steps.push(Step::DropTop);
+        if let Some(upper) = &seen.upper {
+            steps.extend(upper.own.as_ref().filter(|_| seen.layered).map(|_| Step::DropOwn));
+            steps.extend(upper.origin.as_ref().map(|_| Step::DropOrigin));
         }
+        steps.extend(seen.top.as_ref().map(|_| Step::DropTop));
         for (slot, of) in seen.slots.iter().enumerate() {
             steps.extend(of.image_dev.as_ref().map(|_| Step::DropLeg { slot, part: Part::Image }));
             steps.extend(of.meta_dev.as_ref().map(|_| Step::DropLeg { slot, part: Part::Meta }));

@@ -7,11 +7,12 @@ use crate::host::Host;
 use crate::ids::LvName;
 use crate::report::Class;
 use crate::volume::bring_up;
+use crate::volume::clone;
 use crate::volume::seen::Seen;
 use crate::volume::step::{Next, Step, Waiting};
 
 /// More steps than any machine needs; a machine that asks for more goes round in circles.
-const STEPS_MAX: usize = 200;
+pub(super) const STEPS_MAX: usize = 200;
 
 /// How a machine came to rest.
 #[must_use]
@@ -46,6 +47,19 @@ impl<H: Host> Session<'_, H> {
         Ok(Seen { metas: Some(metas), ..seen })
     }
 
+    /// Looks at a volume and asks a state machine, which is told what the rmetas say if it wants to know.
+    pub(super) fn ask(&self, lv: &LvName, decide: impl Fn(&Seen) -> Next) -> Result<(Seen, Next)> {
+        let seen = self.look(lv)?;
+        Ok(match decide(&seen) {
+            Next::ReadMetas => {
+                let metas = read_metas(self.host, self.group, &seen)?;
+                let next = decide(&Seen { metas: Some(metas), ..seen.clone() });
+                (seen, next)
+            }
+            next => (seen, next),
+        })
+    }
+
     /// Drives a state machine to rest; `after` notes what a step brought to light.
     pub(super) fn drive<M>(
         &mut self,
@@ -55,14 +69,7 @@ impl<H: Host> Session<'_, H> {
         mut after: impl FnMut(&Step, &Outcome, &mut M),
     ) -> Result<Rest> {
         for _ in 0..STEPS_MAX {
-            let seen = self.look(lv)?;
-            let next = match decide(&seen, memo) {
-                Next::ReadMetas => {
-                    let metas = read_metas(self.host, self.group, &seen)?;
-                    decide(&Seen { metas: Some(metas), ..seen.clone() }, memo)
-                }
-                next => next,
-            };
+            let (seen, next) = self.ask(lv, |seen| decide(seen, memo))?;
             match next {
                 Next::Do(step) => {
                     tracing::debug!(volume = %lv, ?step, "step");
@@ -81,11 +88,21 @@ impl<H: Host> Session<'_, H> {
     /// Brings a volume up from whatever state it is in. While that waits for the kernel the volume can be used, but
     /// nothing may be changed: marks of it may still be in doubt.
     pub(super) fn bring_up(&mut self, lv: &LvName) -> Result<Rest> {
+        let rest = self.bring_up_array(lv)?;
+        if self.is_filling(lv) {
+            self.bring_up_below(lv)?;
+            let stands = self.drive(lv, &mut (), |seen, ()| clone::stand(seen), |_, _, ()| {})?;
+            return Ok(if matches!(stands, Rest::Done) { rest } else { stands });
+        }
+        Ok(rest)
+    }
+
+    fn bring_up_array(&mut self, lv: &LvName) -> Result<Rest> {
         let mut memo = bring_up::Memo::default();
         self.drive(lv, &mut memo, bring_up::next, |step, _, memo| match step {
             Step::Equalise { .. } => memo.equalised = true,
             Step::Pin => memo.pinned = true,
-            Step::Swap { .. } => memo.pinned = false,
+            Step::Swap { .. } | Step::HandOver(_) | Step::DropBelow => memo.pinned = false,
             _ => {}
         })
     }
@@ -98,6 +115,10 @@ impl<H: Host> Session<'_, H> {
         self.finish_split(lv)?;
         let left = matches!(self.finish_leaving(lv)?, Rest::Done);
         if !(self.finish_merges(lv, engine)? && left) {
+            return Ok(Taken::UnderWay);
+        }
+        if self.fill(lv)? {
+            self.finish_merges(lv, engine).map(drop)?;
             return Ok(Taken::UnderWay);
         }
         // What had to wait for the copy.

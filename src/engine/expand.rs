@@ -18,7 +18,7 @@ use crate::volume::seen::SlotSeen;
 use crate::volume::spec::SIZE_MAX;
 use crate::volume::split::settled;
 use crate::volume::step::Next;
-use crate::volume::tags;
+use crate::volume::{clone, tags};
 
 impl<H: Host> Engine<H> {
     /// Grows a volume to at least `size`, in whole extents. A volume that is already so large stays as it is. Returns
@@ -66,6 +66,9 @@ impl<H: Host> Session<'_, H> {
     ) -> Result<Option<Option<LogicalVolume>>> {
         let extent = self.group.vg().extent_size;
         let seen = self.look(volume)?;
+        if let Some(refusal) = clone::refusal(&seen) {
+            return Err(Error::Refused(refusal));
+        }
         let now = seen.lv.extents();
         if size > SIZE_MAX {
             let message = format!("{size} is more than a volume can have: {SIZE_MAX}");
@@ -108,12 +111,24 @@ impl<H: Host> Session<'_, H> {
             return Err(Error::refused(Class::OutOfRange, message));
         }
         let name = volume.reserve();
-        if self.group.vg().lv(&name).is_some_and(tags::is_reserve) {
-            let next = edit::remove_lv(self.group.vg(), &name)?;
+        self.drop_reserve(&name)?;
+        let per_slot = alloc::grow(self.group.vg(), volume, wanted - now)?;
+        let runs = per_slot.into_iter().flatten().collect();
+        self.commit_reserve(&name, runs, &format!("reserve extents for volume {volume}"))?;
+        Ok(Some(self.group.vg().lv(&name).cloned()))
+    }
+
+    /// Drops what an earlier try has left.
+    pub(super) fn drop_reserve(&mut self, name: &LvName) -> Result<()> {
+        if self.group.vg().lv(name).is_some_and(tags::is_reserve) {
+            let next = edit::remove_lv(self.group.vg(), name)?;
             self.group.commit(self.host, next, &format!("drop {name}"))?;
         }
-        let per_slot = alloc::grow(self.group.vg(), volume, wanted - now)?;
-        let runs: Vec<Run> = per_slot.into_iter().flatten().collect();
+        Ok(())
+    }
+
+    /// Commits an LV that owns extents until they can be used.
+    pub(super) fn commit_reserve(&mut self, name: &LvName, runs: Vec<Run>, what: &str) -> Result<()> {
         let new = NewReserve {
             name: name.clone(),
             id: self.new_id(),
@@ -122,8 +137,7 @@ impl<H: Host> Session<'_, H> {
             created: self.created(),
         };
         let next = edit::reserve(self.group.vg(), new)?;
-        self.group.commit(self.host, next, &format!("reserve extents for volume {volume}"))?;
-        Ok(Some(self.group.vg().lv(&name).cloned()))
+        Ok(self.group.commit(self.host, next, what)?)
     }
 
     /// The reserved extents of each slot: those on the disk that its image lies on.

@@ -9,14 +9,14 @@ use crate::engine::drive::{Rest, Taken};
 use crate::engine::{Engine, Error, Result, Session};
 use crate::host::Host;
 use crate::ids::LvName;
-use crate::lvm2::edit::{self, NewLeg, NewReserve};
+use crate::lvm2::edit::{self, NewLeg};
 use crate::raid;
 use crate::units::Bytes;
 use crate::volume::info::VolumeInfo;
 use crate::volume::seen::Seen;
 use crate::volume::step::{Next, Step};
 use crate::volume::tune::{self, Change};
-use crate::volume::{bring_up, edits, images, tags};
+use crate::volume::{bring_up, edits, images};
 
 impl<H: Host> Engine<H> {
     /// Changes a volume while it is used. When this returns the change is made; new images are still being copied, which
@@ -138,25 +138,12 @@ impl<H: Host> Session<'_, H> {
     /// Commits a reserve LV that owns the extents of new legs, the metadata LVs' first.
     pub(super) fn reserve_legs(&mut self, seen: &Seen, images: usize) -> Result<Vec<LegExtents>> {
         let name = seen.lv.name.reserve();
-        if self.group.vg().lv(&name).is_some_and(tags::is_reserve) {
-            let next = edit::remove_lv(self.group.vg(), &name)?;
-            self.group.commit(self.host, next, &format!("drop {name}"))?;
-        }
+        self.drop_reserve(&name)?;
         let legs = self.place_legs(seen, images)?;
         let metas = legs.iter().flat_map(|leg| &leg.meta);
-        let new = NewReserve {
-            name,
-            id: self.new_id(),
-            runs: metas.chain(legs.iter().flat_map(|leg| &leg.image)).cloned().collect(),
-            tags: vec![tags::reserve()],
-            created: self.created(),
-        };
-        let next = edit::reserve(self.group.vg(), new)?;
-        self.group.commit(
-            self.host,
-            next,
-            &format!("reserve extents for images of volume {}", seen.lv.name),
-        )?;
+        let runs = metas.chain(legs.iter().flat_map(|leg| &leg.image)).cloned().collect();
+        let what = format!("reserve extents for images of volume {}", seen.lv.name);
+        self.commit_reserve(&name, runs, &what)?;
         Ok(legs)
     }
 

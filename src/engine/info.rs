@@ -1,16 +1,18 @@
 //! What is shown of volumes, snapshots and views.
 
-use crate::engine::observe::{from_metadata, observe, read_metas, total, union_marked};
-use crate::engine::{Engine, Error, Result, Session};
-use crate::host::Host;
+use crate::engine::observe::{from_metadata, observe, read_metas, union_marked};
+use crate::engine::{Engine, Error, Result, Session, lock};
+use crate::host::{DmInfo, Host};
 use crate::ids::LvName;
 use crate::lvm2::model::LogicalVolume;
 use crate::raid::{Action, Health};
 use crate::units::{Bytes, Sectors};
-use crate::volume::info::{NameInfo, SlotInfo, SlotState, SnapshotInfo, ViewInfo, VolumeInfo};
+use crate::volume::info::{
+    MemberOf, NameInfo, Progress, RollbackInfo, SlotInfo, SlotState, SnapshotInfo, ViewInfo, VolumeInfo,
+};
 use crate::volume::seen::Seen;
 use crate::volume::tags::{ImageTags, VolumeTags};
-use crate::volume::{key, rollback};
+use crate::volume::{clone, key, ranges, rollback};
 
 impl<H: Host> Engine<H> {
     /// All volumes, in the order of their names.
@@ -85,8 +87,11 @@ impl<H: Host> Session<'_, H> {
             Err(error) => (None, Some(crate::report::chain(&error))),
         };
         let seen = Seen { metas, ..seen };
-        let mut snapshots: Vec<_> =
-            seen.split_slots().filter_map(|slot| self.snapshot_info(&seen, slot)).collect();
+        let mut snapshots: Vec<_> = seen
+            .split_slots()
+            .filter(|slot| seen.slots[*slot].tags.lent.is_none())
+            .filter_map(|slot| self.snapshot_info(&seen, slot))
+            .collect();
         snapshots.sort_by_key(|snapshot| (snapshot.cut_unix_nanos, snapshot.slot));
         let status = seen.top.as_ref().and_then(|top| top.status.as_ref());
         let mut problems = unusable.map_or_else(|| problems(&seen), |why| vec![why]);
@@ -99,13 +104,32 @@ impl<H: Host> Session<'_, H> {
             region_size: seen.raid.region_size.bytes(),
             min_recovery_rate: seen.raid.min_recovery_rate,
             max_recovery_rate: seen.raid.max_recovery_rate,
-            device: seen.top.as_ref().map(|top| format!("/dev/dm-{}", top.info.devno.minor)),
+            device: own(&seen).map(|info| format!("/dev/dm-{}", info.devno.minor)),
             slots: (0..seen.staying()).map(|slot| slot_info(&seen, slot)).collect(),
             sync_percent: status.map_or(0.0, |status| f64::from(status.percent())),
             to_resync: to_resync(&seen),
             snapshots,
+            rollback: self.rollback_info(&seen),
+            rolled_back_for: seen.tags.rolled_back_for.clone(),
             creating: seen.tags.creating,
+            clone_of: seen.tags.clone.clone(),
+            filling: seen.tags.filling.then(|| {
+                clone::progress(&seen).unwrap_or(Progress { done: Bytes::ZERO, total: seen.len.bytes() })
+            }),
             problems,
+        })
+    }
+
+    /// How far its rollback is.
+    fn rollback_info(&self, seen: &Seen) -> Option<RollbackInfo> {
+        let key = seen.tags.rollback.as_ref()?;
+        let memo = lock(self.rollbacks).get(&seen.lv.name).cloned().unwrap_or_default();
+        let Progress { done, total } = rollback::progress(seen, &memo).unwrap_or_default();
+        Some(RollbackInfo {
+            snapshot: key::snapshot_id(&seen.lv.name, &key.parse().ok()?),
+            request: seen.tags.rollback_for.clone(),
+            copied: done,
+            total,
         })
     }
 
@@ -125,6 +149,11 @@ impl<H: Host> Session<'_, H> {
             ready: of.tags.events.is_some() || of.tags.snapshot.is_none(),
             changed: marked(seen),
             full_merge: full,
+            group: of
+                .tags
+                .group
+                .as_ref()
+                .map(|of| MemberOf { id: key::of(&of.group).to_string(), members: of.members }),
             views: of.tags.views.iter().map(|name| key::of(name).to_string()).collect(),
             device: of.image_dev.as_ref().map(|dev| format!("/dev/dm-{}", dev.info.devno.minor)),
         })
@@ -166,6 +195,12 @@ impl<H: Host> Session<'_, H> {
     }
 }
 
+/// The device that is the volume's own.
+fn own(seen: &Seen) -> Option<&DmInfo> {
+    let above = seen.upper.as_ref().and_then(|upper| upper.own.as_ref()).map(|own| &own.info);
+    above.or(seen.top.as_ref().filter(|_| !seen.layered).map(|top| &top.info))
+}
+
 fn slot_info(seen: &Seen, slot: usize) -> SlotInfo {
     let of = &seen.slots[slot];
     let health =
@@ -199,7 +234,7 @@ fn marked_ranges(seen: &Seen) -> Vec<std::ops::Range<Bytes>> {
 }
 
 fn marked(seen: &Seen) -> Bytes {
-    total(&marked_ranges(seen))
+    ranges::sum(&marked_ranges(seen))
 }
 
 /// What the resync that runs has still to copy: of a merge by marks the marked regions beyond its position (the disk
@@ -228,14 +263,17 @@ fn problems(seen: &Seen) -> Vec<String> {
         problems.push("it is still being created".to_owned());
     }
     problems.extend(rollback::refusal(seen).map(|refusal| refusal.message));
-    match &seen.top {
+    match own(seen) {
         None => problems.push("it is not active".to_owned()),
-        Some(top) if top.info.suspended => problems.push("I/O to it is held back".to_owned()),
+        Some(info) if info.suspended => problems.push("I/O to it is held back".to_owned()),
         Some(_) => {}
     }
     for slot in 0..seen.staying() {
         let info = slot_info(seen, slot);
         match info.state {
+            SlotState::Missing if seen.slots[slot].is_lost() => {
+                problems.push(format!("slot {slot} has no image: it gets one when a disk has room"));
+            }
             SlotState::Missing => problems.push(format!("image {slot} is missing ({})", info.device)),
             SlotState::Failed => problems.push(format!("image {slot} on {} has failed", info.device)),
             SlotState::InSync

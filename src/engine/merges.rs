@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::engine::drive::{Rest, Taken};
 use crate::engine::execute::Outcome;
-use crate::engine::observe::top_id;
+use crate::engine::observe::array_id;
 use crate::engine::{Engine, Result, Session, lock};
 use crate::host::Host;
 use crate::ids::LvName;
@@ -36,16 +36,16 @@ impl<H: Host> Engine<H> {
         let volumes = self.session(|session| session.unfinished())?;
         let mut more = false;
         for volume in volumes {
-            let Ok(_guard) = self.guard(&volume) else {
+            let Some(_guard) = self.try_guard(&volume) else {
                 more = true;
                 continue;
             };
             let advanced = self.session(|session| {
                 let rests =
                     session.take_up(&volume, self)? == Taken::Rests && !session.is_strange(&volume)?;
-                let rolled =
-                    !session.is_rolling_back(&volume) || session.take_turn(&volume, self, &mut |_| {})?;
-                Ok(rests && rolled)
+                let rolled = !session.is_rolling_back(&volume) || session.take_turn(&volume, &mut |_| {})?;
+                let filled = self.is_rested_by_clones(session, &volume)?;
+                Ok(rests && rolled && filled)
             });
             match advanced {
                 Ok(finished) => more |= !finished,
@@ -61,11 +61,12 @@ impl<H: Host> Engine<H> {
 }
 
 impl<H: Host> Session<'_, H> {
-    /// Volumes of which an image is new, leaves or is on its way back, or was attached again by another tool, whose array another
+    /// Volumes of which an image is new, leaves, is missing in its slot or on its way back, or was attached again by another tool, whose array another
     /// tool has started, whose split was not pinned, or that are being rolled back. One that another LV is made on is not ours to take further until that is gone.
     fn unfinished(&self) -> Result<Vec<LvName>> {
         let vg = self.group.vg();
         let mut unfinished = self.rolling_back();
+        unfinished.extend(self.unfilled());
         for name in self.volume_names().into_iter().filter(|name| check::user_of(vg, name).is_none()) {
             let slots = vg.lv(&name).and_then(|lv| lv.raid1()).map(|raid| raid.slots.as_slice());
             let images = slots.unwrap_or_default().iter().filter_map(|slot| vg.lv(&slot.image));
@@ -87,7 +88,7 @@ impl<H: Host> Session<'_, H> {
     /// Whether its array runs and neither was started by us nor has been looked after since.
     fn is_strange(&self, volume: &LvName) -> Result<bool> {
         let Some(lv) = self.group.vg().lv(volume) else { return Ok(false) };
-        let id = top_id(self.group, lv);
+        let id = array_id(self.group, lv);
         Ok(!self.host.is_noted(&id.uuid)? && self.host.dm_info(&id.name)?.is_some())
     }
 

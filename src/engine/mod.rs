@@ -7,6 +7,8 @@
 //!
 //! The lock is let go while something is waited for: a resync, or extents being zeroed.
 
+mod changes;
+mod clone;
 mod create;
 mod detach;
 mod drive;
@@ -16,6 +18,7 @@ mod expand;
 mod extents;
 mod format;
 pub mod group;
+mod group_snapshots;
 mod images;
 mod info;
 mod merges;
@@ -37,6 +40,9 @@ use crate::host::{DevNo, Host};
 use crate::ids::{HiddenUuid, LvName, VgName};
 use crate::report::Class;
 use crate::units::Bytes;
+
+/// How long an operation waits for another one on its volume.
+const TURN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What an engine is told once.
 #[derive(Clone, Debug)]
@@ -75,6 +81,8 @@ pub struct OpenDevice {
     pub read_only: bool,
     /// A file system was being made on it, and that never ended: see [`Engine::note_format`].
     pub formatting: bool,
+    /// It was made from a snapshot.
+    pub clone: bool,
 }
 
 /// The engine of one volume group. Shared between threads; calls block.
@@ -88,6 +96,7 @@ pub struct Engine<H> {
     busy: Mutex<HashSet<LvName>>,
     merges: Mutex<merges::Merges>,
     rollbacks: Mutex<rollback::Rollbacks>,
+    paces: Mutex<clone::Paces>,
 }
 
 /// Work on the group under its lock.
@@ -95,6 +104,7 @@ struct Session<'e, H> {
     host: &'e H,
     settings: &'e Settings,
     group: &'e mut Group,
+    rollbacks: &'e Mutex<rollback::Rollbacks>,
 }
 
 /// An operation on a volume; a second one is turned away until this is dropped.
@@ -130,6 +140,7 @@ impl<H: Host> Engine<H> {
             busy: Mutex::default(),
             merges: Mutex::default(),
             rollbacks: Mutex::default(),
+            paces: Mutex::default(),
         })
     }
 
@@ -148,16 +159,34 @@ impl<H: Host> Engine<H> {
         let mut cached = lock(&self.session);
         let _lock = self.host.lock_vg(&self.pool)?;
         let mut group = Group::read(&self.host, &self.pool, &self.settings, cached.take())?;
-        let mut session = Session { host: &self.host, settings: &self.settings, group: &mut group };
+        let mut session = Session {
+            host: &self.host,
+            settings: &self.settings,
+            group: &mut group,
+            rollbacks: &self.rollbacks,
+        };
         let done = work(&mut session);
         *cached = Some(group);
         done
     }
 
-    /// Takes a volume for one operation.
+    /// Takes a volume for one operation, if none runs.
+    fn try_guard(&self, volume: &LvName) -> Option<Guard<'_>> {
+        let free = lock(&self.busy).insert(volume.clone());
+        free.then(|| Guard { busy: &self.busy, volume: volume.clone() })
+    }
+
+    /// Takes a volume for one operation. One that runs is waited for, for a moment: those of the background are short.
     fn guard(&self, volume: &LvName) -> Result<Guard<'_>> {
-        if lock(&self.busy).insert(volume.clone()) {
-            return Ok(Guard { busy: &self.busy, volume: volume.clone() });
+        let deadline = self.host.now_unix_nanos().saturating_add(nanos(TURN_PATIENCE));
+        loop {
+            if let Some(guard) = self.try_guard(volume) {
+                return Ok(guard);
+            }
+            if self.host.now_unix_nanos() >= deadline {
+                break;
+            }
+            self.host.pause(Duration::from_millis(10));
         }
         Err(Error::refused(
             Class::InProgress,

@@ -7,19 +7,36 @@ use std::ops::Range;
 
 use crate::engine::group::Group;
 use crate::engine::{Error, Result, Settings};
-use crate::host::Host;
+use crate::host::{DevNo, DmInfo, Host, TargetLine};
 use crate::ids::{DmId, LvName};
 use crate::lvm2::check;
 use crate::lvm2::model::LogicalVolume;
-use crate::raid::{self, Bitmap, LegMeta, RaidStatus, RaidTable};
+use crate::raid::{self, Bitmap, CloneStatus, CloneTable, LegMeta, RaidStatus, RaidTable};
 use crate::report::Class;
 use crate::units::Bytes;
-use crate::volume::seen::{LegDev, Seen, SlotSeen, TopSeen};
+use crate::volume::seen::{LegDev, OwnSeen, Runs, Seen, SlotSeen, TopSeen, UpperSeen};
 use crate::volume::tags::{ImageTags, VolumeTags};
+use crate::volume::{clone, key};
 
-/// The device-mapper identity of a volume's array.
+/// The device-mapper identity of a volume's own device.
 pub fn top_id(group: &Group, lv: &LogicalVolume) -> DmId {
     DmId::visible(&group.vg().name, &group.vg().id, &lv.name, &lv.id)
+}
+
+/// The device-mapper identity of the array of a clone that is being filled: LVM2's name for a layer, so that its tools
+/// remove it with the LV.
+pub fn below_id(group: &Group, lv: &LogicalVolume) -> DmId {
+    DmId::layer(&group.vg().name, &group.vg().id, &lv.name, &lv.id, "real")
+}
+
+/// The device-mapper identity of what a clone is filled from. LVM2 leaves devices with such a uuid alone.
+pub fn origin_id(group: &Group, lv: &LogicalVolume) -> DmId {
+    DmId::layer(&group.vg().name, &group.vg().id, &lv.name, &lv.id, "origin")
+}
+
+/// The device-mapper identity of a volume's array, as far as the metadata tells.
+pub fn array_id(group: &Group, lv: &LogicalVolume) -> DmId {
+    if VolumeTags::of(lv).filling { below_id(group, lv) } else { top_id(group, lv) }
 }
 
 /// The device-mapper identity of an image or rmeta: public while an image is a snapshot, hidden else.
@@ -50,10 +67,64 @@ pub fn observe<H: Host>(host: &H, group: &Group, settings: &Settings, name: &LvN
         slot.image_dev = look_at_leg(host, group, settings, &slot.image)?;
         slot.meta_dev = look_at_leg(host, group, settings, &slot.meta)?;
     }
-    let top = top_id(group, &seen.lv);
+    if seen.tags.filling || seen.tags.pending {
+        let own = look_at_own(host, &top_id(group, &seen.lv))?;
+        let below = host.dm_info(&below_id(group, &seen.lv).name)?.is_some();
+        let origin = host.dm_info(&origin_id(group, &seen.lv).name)?;
+        let has_array = own.as_ref().is_some_and(|own| own.runs == Runs::Raid);
+        seen.layered = seen.tags.filling || (below && !has_array);
+        if seen.tags.filling || below || origin.is_some() {
+            let record = record_of(host, group, name)?;
+            let origin_table = origin_table(host, group, settings, &seen)?;
+            seen.upper = Some(UpperSeen { own, origin, origin_table, record, below });
+        }
+    }
+    let top = if seen.layered { below_id(group, &seen.lv) } else { top_id(group, &seen.lv) };
     seen.top = look_at_top(host, &top)?;
     seen.started_by_us = host.is_noted(&top.uuid)?;
     Ok(seen)
+}
+
+/// The device that records how far a clone is.
+fn record_of<H: Host>(host: &H, group: &Group, clone: &LvName) -> Result<Option<DevNo>> {
+    let Some(lv) = group.vg().lv(&clone.record()) else { return Ok(None) };
+    let info = host.dm_info(&top_id(group, lv).name)?;
+    Ok(info.filter(|info| info.live_table && !info.suspended).map(|info| info.devno))
+}
+
+/// The table of what a clone is filled from; empty while the snapshot's image has no device.
+fn origin_table<H: Host>(
+    host: &H,
+    group: &Group,
+    settings: &Settings,
+    seen: &Seen,
+) -> Result<Vec<TargetLine>> {
+    let source = seen.tags.clone.as_deref().and_then(key::parse_snapshot_id);
+    let Some((volume, snapshot)) = source.filter(|(volume, _)| group.vg().lv(volume).is_some()) else {
+        return Ok(Vec::new());
+    };
+    let of = from_metadata(group, &volume)?;
+    let Some(slot) = of.slot_of(&snapshot).filter(|slot| of.slots[*slot].present) else {
+        return Ok(Vec::new());
+    };
+    let image = host.dm_info(&sub_id(group, &of.slots[slot].image, settings).name)?;
+    let image = image.filter(|info| info.live_table && !info.suspended && info.read_only);
+    Ok(image.map_or_else(Vec::new, |info| clone::origin_table(info.devno, of.len, seen.len)))
+}
+
+fn look_at_own<H: Host>(host: &H, id: &DmId) -> Result<Option<OwnSeen>> {
+    let Some((info, table)) = host.dm_look(&id.name)? else { return Ok(None) };
+    check_owner(id, &info.uuid)?;
+    let plain = |info: DmInfo, runs| OwnSeen { info, runs, status: None, discards: false };
+    if !info.live_table {
+        return Ok(Some(plain(info, Runs::Nothing)));
+    }
+    let [line] = table.as_slice() else { return Ok(Some(plain(info, Runs::Raid))) };
+    let Ok(table) = CloneTable::parse(line) else { return Ok(Some(plain(info, Runs::Raid))) };
+    let status = host.dm_status(&id.name)?;
+    let status = status.first().and_then(|line| CloneStatus::parse(&line.params));
+    let discards = host.dm_discards(info.devno)?;
+    Ok(Some(OwnSeen { info, runs: Runs::Clone(table), status, discards }))
 }
 
 /// What the metadata alone says of a volume.
@@ -77,6 +148,8 @@ pub fn from_metadata(group: &Group, name: &LvName) -> Result<Seen> {
         tags: VolumeTags::of(&lv),
         len: lv.extents().sectors(group.vg().extent_size),
         top: None,
+        layered: false,
+        upper: None,
         started_by_us: false,
         metas: None,
         lv,
@@ -179,9 +252,4 @@ pub fn read_meta<H: Host>(host: &H, group: &Group, seen: &Seen, slot: &SlotSeen)
 pub fn union_marked<'a>(metas: impl Iterator<Item = &'a LegMeta>) -> Vec<Range<Bytes>> {
     let union = Bitmap::union(metas.filter_map(|meta| meta.bitmap.as_ref()));
     union.ok().flatten().map(|bitmap| bitmap.marked_ranges()).unwrap_or_default()
-}
-
-/// How much ranges are together.
-pub fn total(ranges: &[Range<Bytes>]) -> Bytes {
-    ranges.iter().map(|range| range.end - range.start).sum()
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::alloc;
+use crate::engine::clone::is_record;
 use crate::engine::group::{Found, Group, GroupError};
 use crate::engine::{Engine, Error, Result, Settings, lock};
 use crate::host::{BlockDevice, Host};
@@ -293,7 +294,11 @@ fn info(
         extent_size: extent.bytes(),
         largest: (IMAGES_MIN..=disks.len().min(IMAGES_MAX)).map(largest).collect(),
         disks,
-        volumes: vg.lvs.iter().filter(|lv| lv.raid1().is_some() && lv.has("VISIBLE")).count(),
+        volumes: vg
+            .lvs
+            .iter()
+            .filter(|lv| lv.raid1().is_some() && lv.has("VISIBLE") && !is_record(lv))
+            .count(),
         problems,
     }
 }

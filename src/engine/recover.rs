@@ -24,7 +24,10 @@ impl<H: Host> Engine<H> {
                     tidied => tidied?,
                 }
             }
-            Ok(session.volume_names())
+            // A clone stands on others.
+            let mut names = session.volume_names();
+            names.sort_by_key(|name| session.is_filling(name));
+            Ok(names)
         })?;
         let mut failed = Vec::new();
         for name in names {
@@ -35,6 +38,7 @@ impl<H: Host> Engine<H> {
                 failed.push((name, why));
             }
         }
+        self.session(|session| session.drop_orphans())?;
         self.advance()?;
         Ok(failed)
     }
@@ -67,6 +71,16 @@ impl<H: Host> Session<'_, H> {
         for name in reserves {
             let next = crate::lvm2::edit::remove_lv(self.group.vg(), &name)?;
             self.group.commit(self.host, next, &format!("drop {name}"))?;
+        }
+        Ok(())
+    }
+
+    /// What recorded how far a clone was that is gone.
+    fn drop_orphans(&mut self) -> Result<()> {
+        for name in self.orphans() {
+            if let Err(error) = self.remove(&name) {
+                tracing::warn!(record = %name, error = chain(&error), "the record of a clone that is gone stays for now");
+            }
         }
         Ok(())
     }

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::engine::drive::{Rest, Taken};
-use crate::engine::{Engine, Error, Result, Session, lock};
+use crate::engine::snapshots::parse_snapshot_id;
+use crate::engine::{Engine, Result, Session, lock};
 use crate::host::Host;
 use crate::ids::LvName;
-use crate::report::Class;
-use crate::volume::key;
-use crate::volume::rollback::{self, Memo, Progress};
+use crate::volume::info::Progress;
+use crate::volume::rollback::{self, Memo};
+use crate::volume::seen::Seen;
+use crate::volume::spec::RollbackSpec;
 use crate::volume::step::{Step, Waiting};
 use crate::volume::tags::VolumeTags;
 
@@ -25,29 +27,48 @@ impl<H: Host> Engine<H> {
     /// through, also after a crash. `progress` is told how far it is.
     ///
     /// # Errors
-    /// The volume is in use, the snapshot is not ready (`Precondition`), there is no such snapshot (`NotFound`), the array
-    /// is resyncing (`InProgress`).
-    pub fn roll_back(&self, snapshot: &str, mut progress: impl FnMut(Progress)) -> Result<()> {
-        let missing = || Error::refused(Class::NotFound, format!("there is no snapshot {snapshot}"));
-        let (volume, wanted) = key::parse_snapshot_id(snapshot).ok_or_else(missing)?;
+    /// As [`Engine::begin_rollback`].
+    pub fn roll_back(&self, wanted: &RollbackSpec, mut progress: impl FnMut(Progress)) -> Result<()> {
+        let (volume, key) = parse_snapshot_id(&wanted.snapshot)?;
         let _guard = self.guard(&volume)?;
-        self.wait(&format!("rolling back to snapshot {snapshot}"), |session| {
-            if !session.is_volume(&volume) {
-                return Err(missing());
-            }
-            if session.take_up(&volume, self)? == Taken::NotUp {
-                return Ok(None);
-            }
-            let slot = session.look(&volume)?.slot_of(&wanted).ok_or_else(missing)?;
-            let rest =
-                session.drive(&volume, &mut (), |seen, ()| rollback::begin(seen, slot), |_, _, ()| {})?;
-            Ok(matches!(rest, Rest::Done).then_some(()))
-        })?;
-        while !self.session(|session| session.take_turn(&volume, self, &mut progress))? {
+        self.begun(wanted, &volume, &key)?;
+        while !self.session(|session| session.take_turn(&volume, &mut progress))? {
             // Whoever waits for the group's lock gets it now.
             self.host.pause(TURN_PAUSE);
         }
         Ok(())
+    }
+
+    /// Begins what [`Engine::roll_back`] does, and leaves it to [`Engine::advance`]. When this returns nobody can use the
+    /// volume until it is done, or the same request was carried out before.
+    ///
+    /// # Errors
+    /// The volume is in use, the snapshot is not ready (`Precondition`), there is no such snapshot (`NotFound`), the array
+    /// is resyncing (`InProgress`).
+    pub fn begin_rollback(&self, wanted: &RollbackSpec) -> Result<()> {
+        let (volume, key) = parse_snapshot_id(&wanted.snapshot)?;
+        let _guard = self.guard(&volume)?;
+        self.begun(wanted, &volume, &key)
+    }
+
+    fn begun(&self, wanted: &RollbackSpec, volume: &LvName, key: &LvName) -> Result<()> {
+        let (snapshot, request) = (&wanted.snapshot, wanted.request.as_deref());
+        self.wait(&format!("rolling back to snapshot {snapshot}"), |session| {
+            if !session.is_volume(volume) {
+                return Err(session.no_snapshot(snapshot));
+            }
+            if session.take_up(volume, self)? == Taken::NotUp {
+                return Ok(None);
+            }
+            let seen = session.look(volume)?;
+            if rollback::was_done(&seen, request) {
+                return Ok(Some(()));
+            }
+            let slot = seen.slot_of(key).ok_or_else(|| session.no_snapshot(snapshot))?;
+            let begin = |seen: &Seen, (): &()| rollback::begin(seen, slot, request);
+            let rest = session.drive(volume, &mut (), begin, |_, _, ()| {})?;
+            Ok(matches!(rest, Rest::Done).then_some(()))
+        })
     }
 }
 
@@ -63,16 +84,11 @@ impl<H: Host> Session<'_, H> {
     }
 
     /// Copies a turn's worth of a rollback that has begun; `true` when it is done.
-    pub(super) fn take_turn(
-        &mut self,
-        volume: &LvName,
-        engine: &Engine<H>,
-        progress: &mut impl FnMut(Progress),
-    ) -> Result<bool> {
+    pub(super) fn take_turn(&mut self, volume: &LvName, progress: &mut impl FnMut(Progress)) -> Result<bool> {
         if matches!(self.bring_up(volume)?, Rest::Waiting(_)) {
             return Ok(false);
         }
-        let mut memo = lock(&engine.rollbacks).remove(volume).unwrap_or_default();
+        let mut memo = lock(self.rollbacks).remove(volume).unwrap_or_default();
         memo.turn_taken = false;
         let rest = self.drive(volume, &mut memo, rollback::finish, |step, _, memo| match step {
             Step::CopyBack { ranges, .. } => {
@@ -87,7 +103,7 @@ impl<H: Host> Session<'_, H> {
         }
         let more = matches!(rest, Rest::Waiting(Waiting::Turn));
         if more {
-            lock(&engine.rollbacks).insert(volume.clone(), memo);
+            lock(self.rollbacks).insert(volume.clone(), memo);
         }
         Ok(!more)
     }

@@ -5,13 +5,15 @@ use crate::engine::execute::Outcome;
 use crate::engine::{Engine, Error, Result, Session};
 use crate::host::Host;
 use crate::ids::LvName;
+use crate::lvm2::model::LogicalVolume;
 use crate::report::Class;
 use crate::volume::edits::with_image_tags;
 use crate::volume::info::{SnapshotInfo, ViewInfo};
+use crate::volume::seen::Seen;
 use crate::volume::spec::SnapshotSpec;
 use crate::volume::step::Step;
 use crate::volume::tags::{ImageTags, VolumeTags};
-use crate::volume::{key, merge, split};
+use crate::volume::{group, key, merge, split};
 
 impl<H: Host> Engine<H> {
     /// Splits an image of a volume off, and keeps its slot. Repeating it gives the same snapshot.
@@ -31,6 +33,7 @@ impl<H: Host> Engine<H> {
                 name: spec.name.clone(),
                 now: session.host.now_unix_nanos(),
                 min_in_sync: spec.min_in_sync,
+                lent: None,
             };
             match session.split(volume, &wanted)? {
                 Rest::Waiting(_) => Ok(None),
@@ -60,11 +63,15 @@ impl<H: Host> Engine<H> {
             }
             let seen = session.look(&volume)?;
             let Some(slot) = seen.slot_of(&snapshot) else { return Ok(Some(())) };
-            if let [view, ..] = seen.slots[slot].tags.views.as_slice() {
-                let message =
-                    format!("snapshot {id} is shown by volume {}: delete that first", key::of(view));
-                return Err(Error::refused(Class::Precondition, message));
+            if let Some(of) = &seen.slots[slot].tags.group {
+                let message = format!(
+                    "snapshot {id} is one of group {}: delete the group, with all its snapshots",
+                    key::of(&of.group)
+                );
+                return Err(Error::refused(Class::Invalid, message));
             }
+            session.refuse_read_by_clone(id)?;
+            refuse_shown(&seen, slot)?;
             let rest = session.drive(&volume, &mut (), |seen, ()| merge::begin(seen, slot), |_, _, ()| {})?;
             if matches!(rest, Rest::Waiting(_)) {
                 return Ok(None);
@@ -79,8 +86,7 @@ impl<H: Host> Engine<H> {
     /// # Errors
     /// No such snapshot (`NotFound`), it is not ready (`Precondition`), the name is taken (`Exists`).
     pub fn create_view(&self, name: &str, snapshot: &str) -> Result<ViewInfo> {
-        let missing = || Error::refused(Class::NotFound, format!("there is no snapshot {snapshot}"));
-        let (volume, snapshot_key) = key::parse_snapshot_id(snapshot).ok_or_else(missing)?;
+        let (volume, snapshot_key) = parse_snapshot_id(snapshot)?;
         let _guard = self.guard(&volume)?;
         self.session(|session| {
             if let Some(view) = session.views()?.into_iter().find(|view| view.id == key::of(name).as_str()) {
@@ -95,10 +101,10 @@ impl<H: Host> Engine<H> {
                 return Err(Error::refused(Class::Exists, message));
             }
             if !session.is_volume(&volume) {
-                return Err(missing());
+                return Err(session.no_snapshot(snapshot));
             }
             let seen = session.look(&volume)?;
-            let slot = seen.slot_of(&snapshot_key).ok_or_else(missing)?;
+            let slot = seen.slot_of(&snapshot_key).ok_or_else(|| session.no_snapshot(snapshot))?;
             if seen.slots[slot].tags.snapshot.is_some() && seen.slots[slot].tags.events.is_none() {
                 let message = format!("snapshot {snapshot} is not ready yet");
                 return Err(Error::refused(Class::Precondition, message));
@@ -107,7 +113,7 @@ impl<H: Host> Engine<H> {
                 with_image_tags(session.group.vg(), &seen, slot, |tags| tags.views.push(name.to_owned()));
             session.group.commit(session.host, next, &format!("view {name:?} of {snapshot}"))?;
             let views = session.views()?;
-            views.into_iter().find(|view| view.name == name).ok_or_else(missing)
+            views.into_iter().find(|view| view.name == name).ok_or_else(|| session.no_snapshot(snapshot))
         })
     }
 
@@ -157,34 +163,98 @@ impl<H: Host> Session<'_, H> {
         )
     }
 
-    /// A split that was begun and not pinned is seen through, whoever asked for it.
+    /// A split that was begun and not pinned is seen through, whoever asked for it; one of a group is given up.
     pub(super) fn finish_split(&mut self, volume: &LvName) -> Result<()> {
-        let Some(name) = self.unpinned_split(volume) else { return Ok(()) };
+        let Some(tags) = self.unpinned_split(volume) else { return Ok(()) };
+        let group_is_lost = group::is_unfinished(&tags);
+        let Some(name) = tags.snapshot else { return Ok(()) };
+        if group_is_lost {
+            return self.give_up(volume, &name);
+        }
         // Its image is chosen and its instant noted already.
-        self.split(volume, &split::Split { name, now: 0, min_in_sync: 1 }).map(drop)
+        self.split(volume, &split::Split { name, now: 0, min_in_sync: 1, lent: None }).map(drop)
     }
 
     /// The snapshot whose split was begun and not pinned. Costs nothing: the metadata tells.
-    pub(super) fn unpinned_split(&self, volume: &LvName) -> Option<String> {
-        let lv = self.group.vg().lv(volume).filter(|lv| VolumeTags::of(lv).pending)?;
-        let images = lv.raid1()?.slots.iter().filter_map(|slot| self.group.vg().lv(&slot.image));
-        let tags = images.filter(|image| image.is_tracked_image()).map(ImageTags::of);
-        tags.filter(|tags| tags.events.is_none()).find_map(|tags| tags.snapshot)
+    pub(super) fn unpinned_split(&self, volume: &LvName) -> Option<ImageTags> {
+        self.group.vg().lv(volume).filter(|lv| VolumeTags::of(lv).pending)?;
+        let mut tags = self.snapshots_of(volume);
+        tags.find(|tags| tags.snapshot.is_some() && tags.events.is_none())
     }
 
-    /// A snapshot's name is taken if another volume has it. Costs nothing: the metadata tells.
+    /// What the tags of a volume's split images say. Costs nothing: the metadata tells.
+    pub(super) fn snapshots_of(&self, volume: &LvName) -> impl Iterator<Item = ImageTags> {
+        let vg = self.group.vg();
+        let slots = vg.lv(volume).and_then(|lv| lv.raid1()).map(|raid| raid.slots.as_slice());
+        let images = slots.unwrap_or_default().iter().filter_map(|slot| vg.lv(&slot.image));
+        images.filter(|image| image.is_tracked_image()).map(ImageTags::of)
+    }
+
+    /// The slot whose image is a snapshot that can be read.
+    pub(super) fn readable_slot(&self, seen: &Seen, id: &str, key: &LvName) -> Result<usize> {
+        let slot = seen.slot_of(key).ok_or_else(|| self.no_snapshot(id))?;
+        let of = &seen.slots[slot];
+        if of.present && !of.is_unpinned() {
+            return Ok(slot);
+        }
+        Err(Error::refused(Class::Precondition, format!("snapshot {id} is not ready")))
+    }
+
+    /// The error that there is no snapshot of this id, and what has become of it.
+    pub(super) fn no_snapshot(&self, id: &str) -> Error {
+        let is = |lv: &&LogicalVolume| {
+            let tags = VolumeTags::of(lv);
+            tags.detached && tags.clone.as_deref() == Some(id)
+        };
+        match self.group.vg().lvs.iter().find(is) {
+            Some(lv) => Error::refused(
+                Class::NotFound,
+                format!("there is no snapshot {id}: it is volume {} now", lv.name),
+            ),
+            None => no_snapshot(id),
+        }
+    }
+
+    /// A snapshot's name is taken if another volume or a group has it.
     fn refuse_foreign_name(&self, spec: &SnapshotSpec) -> Result<()> {
-        for lv in self.group.vg().lvs.iter().filter(|lv| lv.name != spec.volume) {
-            let slots = lv.raid1().map(|raid| raid.slots.as_slice()).unwrap_or_default();
-            let images = slots.iter().filter_map(|slot| self.group.vg().lv(&slot.image));
-            if images
-                .filter(|image| image.is_tracked_image())
-                .any(|image| ImageTags::of(image).snapshot.as_deref() == Some(spec.name.as_str()))
-            {
-                let message = format!("snapshot {:?} exists, of volume {}", spec.name, lv.name);
+        for volume in self.volume_names() {
+            let Some(tags) =
+                self.snapshots_of(&volume).find(|tags| tags.snapshot.as_ref() == Some(&spec.name))
+            else {
+                continue;
+            };
+            if tags.group.is_some() {
+                let message =
+                    format!("snapshot {:?} of volume {volume} exists, and is one of a group", spec.name);
+                return Err(Error::refused(Class::Exists, message));
+            }
+            if volume != spec.volume {
+                let message = format!("snapshot {:?} exists, of volume {volume}", spec.name);
                 return Err(Error::refused(Class::Exists, message));
             }
         }
         Ok(())
     }
+}
+
+/// The error that there is no snapshot of this id.
+fn no_snapshot(id: &str) -> Error {
+    Error::refused(Class::NotFound, format!("there is no snapshot {id}"))
+}
+
+/// The volume, and the key of the snapshot, of an id.
+pub(super) fn parse_snapshot_id(id: &str) -> Result<(LvName, LvName)> {
+    key::parse_snapshot_id(id).ok_or_else(|| no_snapshot(id))
+}
+
+/// A snapshot that a view shows is not merged.
+pub(super) fn refuse_shown(seen: &Seen, slot: usize) -> Result<()> {
+    let [view, ..] = seen.slots[slot].tags.views.as_slice() else { return Ok(()) };
+    let of = seen.snapshot_key(slot).map(|key| key::snapshot_id(&seen.lv.name, &key));
+    let message = format!(
+        "snapshot {} is shown by volume {}: delete that first",
+        of.unwrap_or_default(),
+        key::of(view)
+    );
+    Err(Error::refused(Class::Precondition, message))
 }

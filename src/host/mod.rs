@@ -171,6 +171,11 @@ pub trait DeviceMapper {
     /// # Errors
     /// The ioctl failed.
     fn dm_suspend(&self, name: &str, freeze: Freeze) -> Result<()>;
+    /// As [`Self::dm_suspend`] of several devices; what waits in one of them may be waited for in all at once. All are tried,
+    /// each has its result.
+    fn dm_suspend_all(&self, names: &[&str], freeze: Freeze) -> Vec<Result<()>> {
+        names.iter().map(|name| self.dm_suspend(name, freeze)).collect()
+    }
     /// Swaps in the inactive table if there is one, and lets I/O go on.
     ///
     /// # Errors
@@ -197,6 +202,16 @@ pub trait DeviceMapper {
     /// # Errors
     /// The ioctl failed.
     fn dm_message(&self, name: &str, message: &str) -> Result<()>;
+    /// Whether the device takes discards.
+    ///
+    /// # Errors
+    /// There is no such device.
+    fn dm_discards(&self, devno: DevNo) -> Result<bool>;
+    /// Makes the device refuse discards until it gets another table.
+    ///
+    /// # Errors
+    /// There is no such device, or the kernel refuses.
+    fn dm_refuse_discards(&self, devno: DevNo) -> Result<()>;
     /// Sectors written to the device since it was made (`/sys/block/dm-N/stat`).
     ///
     /// # Errors

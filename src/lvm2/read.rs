@@ -90,13 +90,12 @@ impl Texts {
         Self(vec![(text, vg)])
     }
 
-    fn parse(&mut self, text: String) -> Result<Arc<VolumeGroup>, (Option<Gist>, ParseError)> {
-        if let Some((_, vg)) = self.0.iter().find(|(known, _)| *known == text) {
+    fn parse(&mut self, text: &str) -> Result<Arc<VolumeGroup>, ParseError> {
+        if let Some((_, vg)) = self.0.iter().find(|(known, _)| known == text) {
             return Ok(Arc::clone(vg));
         }
-        let vg = VolumeGroup::parse(&text).map_err(|error| (Gist::of(&text), error))?;
-        let vg = Arc::new(vg);
-        self.0.push((text, Arc::clone(&vg)));
+        let vg = Arc::new(VolumeGroup::parse(text)?);
+        self.0.push((text.to_owned(), Arc::clone(&vg)));
         Ok(vg)
     }
 }
@@ -204,9 +203,9 @@ fn read_text<E>(
     }
     Ok(match MdaHeader::check_text(location, bytes) {
         Err(error) => MdaState::Torn(header, error),
-        Ok(text) => match known.parse(text) {
+        Ok(text) => match known.parse(&text) {
             Ok(vg) => MdaState::Text(header, vg),
-            Err((gist, error)) => MdaState::Strange(header, gist, error),
+            Err(error) => MdaState::Strange(header, Gist::of(&text), error),
         },
     })
 }

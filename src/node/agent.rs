@@ -310,6 +310,9 @@ impl<H: Host + Clone + 'static, M: Mounts> Agent<H, M> {
             | Work::Activate(_)
             | Work::DeleteVolume(_)
             | Work::Split(_)
+            | Work::RollBack(_)
+            | Work::SplitGroup(_)
+            | Work::MergeGroup { .. }
             | Work::Merge { .. } => match self.shared.pools.get(pool) {
                 None => (Err(not_open(pool)), None),
                 Some(open) => {

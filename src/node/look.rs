@@ -138,7 +138,7 @@ pub fn glance<H: Host>(engine: &Engine<H>, focus: &Focus) -> Result<Glance> {
 fn staged(mounts: &dyn Mounts, seen: &PoolSeen) -> Option<BTreeSet<LvName>> {
     let unknown = |error| tracing::warn!("whether volumes are in use is not known: {error}");
     let table = mounts.table().map_err(unknown).ok()?;
-    let volumes = seen.volumes.values().map(|volume| Found::Mirror(volume.clone()));
+    let volumes = seen.volumes.values().map(|volume| Found::Mirror(Box::new(volume.clone())));
     let found = volumes.chain(seen.views.values().map(|view| Found::View(view.clone())));
     let shown = |found: Found| {
         let known = found.known();
@@ -182,5 +182,6 @@ pub fn update(seen: &mut Option<PoolSeen>, glance: Glance) {
 /// Whether something is being copied.
 #[must_use]
 pub fn is_moving(volume: &VolumeInfo) -> bool {
-    volume.slots.iter().any(|slot| matches!(slot.state, SlotState::Merging | SlotState::Rebuilding))
+    volume.rollback.is_some()
+        || volume.slots.iter().any(|slot| matches!(slot.state, SlotState::Merging | SlotState::Rebuilding))
 }

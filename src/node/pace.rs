@@ -43,6 +43,9 @@ pub fn volume(old: &MirrorVolumeStatus, new: &MirrorVolumeStatus) -> Difference 
         let mut status = status.clone();
         status.sync = None;
         status.slots.iter_mut().for_each(|slot| slot.percent = None);
+        if let Some(rollback) = &mut status.rollback {
+            rollback.copied = None;
+        }
         status
     };
     let (was, is) = (still(old), still(new));

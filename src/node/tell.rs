@@ -8,11 +8,12 @@ use kube::runtime::events::{Event, EventType};
 use kube::{Resource, ResourceExt as _};
 
 use crate::api::conditions::{self, Type};
+use crate::api::rollback::RollbackPhase;
 use crate::api::snapshot::SnapshotPhase;
+use crate::api::subject::{of_snapshot, of_volume};
 use crate::api::volume::SlotState;
 use crate::api::{
     MirrorPool, MirrorPoolStatus, MirrorSnapshot, MirrorSnapshotStatus, MirrorVolume, MirrorVolumeStatus,
-    Reference,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -52,40 +53,6 @@ impl Note {
             secondary: self.related.clone(),
         }
     }
-}
-
-/// The uid at the end of a CSI name such as `pvc-0b5c92f0-…`: what lets `kubectl describe` find the event.
-fn uid(name: Option<&str>, prefix: &str) -> Option<String> {
-    let uid = name?.strip_prefix(prefix)?;
-    let digits = uid.bytes().filter(u8::is_ascii_hexdigit).count();
-    (uid.len() == 36 && digits == 32 && uid.matches('-').count() == 4).then(|| uid.to_owned())
-}
-
-fn reference(to: &Reference, api_version: &str, kind: &str, uid: Option<String>) -> ObjectReference {
-    ObjectReference {
-        api_version: Some(api_version.to_owned()),
-        kind: Some(kind.to_owned()),
-        namespace: Some(to.namespace.clone()),
-        name: Some(to.name.clone()),
-        uid,
-        ..ObjectReference::default()
-    }
-}
-
-/// What a user looks at for a volume: its claim, or itself.
-#[must_use]
-pub fn of_volume(object: &MirrorVolume) -> ObjectReference {
-    let claim =
-        |claim| reference(claim, "v1", "PersistentVolumeClaim", uid(object.spec.name.as_deref(), "pvc-"));
-    object.spec.claim.as_ref().map_or_else(|| object.object_ref(&()), claim)
-}
-
-/// What a user looks at for a snapshot: the VolumeSnapshot, or itself.
-#[must_use]
-pub fn of_snapshot(object: &MirrorSnapshot) -> ObjectReference {
-    let name = object.spec.name.as_deref();
-    let of = |to| reference(to, "snapshot.storage.k8s.io/v1", "VolumeSnapshot", uid(name, "snapshot-"));
-    object.spec.volume_snapshot.as_ref().map_or_else(|| object.object_ref(&()), of)
 }
 
 /// The message of a judgement that it is not so, if it is new.
@@ -161,6 +128,18 @@ pub fn volume(object: &MirrorVolume, new: &MirrorVolumeStatus) -> Vec<Note> {
             );
         }
         (true, true) | (false, false) => {}
+    }
+    if let Some(told) = &new.rollback
+        && old.rollback.as_ref().map(|old| (&old.request, old.phase)) != Some((&told.request, told.phase))
+    {
+        match told.phase {
+            RollbackPhase::Pending => {}
+            RollbackPhase::Copying => note(false, "RollbackStarted", "RollBack", told.message.clone()),
+            RollbackPhase::Done => {
+                note(false, "RollbackCompleted", "RollBack", "the volume is rolled back".to_owned());
+            }
+            RollbackPhase::Failed => note(true, "RollbackRefused", "RollBack", told.message.clone()),
+        }
     }
     notes
 }

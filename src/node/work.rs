@@ -31,13 +31,19 @@ pub async fn run<H: Host + 'static, M: Mounts>(pool: &Pool<H, M>, work: Work) ->
         Work::Activate(lv) => pool.change(move |engine| engine.activate(&lv)).await,
         Work::DeleteVolume(lv) => pool.delete_volume(lv.as_str()).await,
         Work::Split(spec) => pool.change(move |engine| engine.create_snapshot(&spec)).await.map(drop),
+        Work::RollBack(wanted) => pool.begin_rollback(wanted).await,
+        Work::SplitGroup(spec) => {
+            pool.change(move |engine| engine.create_group_snapshot(&spec)).await.map(drop)
+        }
+        Work::MergeGroup { id, .. } => pool.change(move |engine| engine.delete_group_snapshot(&id)).await,
         Work::Merge { id, .. } => pool.change(move |engine| engine.delete_snapshot(&id)).await,
     }
 }
 
 /// How what it was about is seen now; `None` when that could not be read.
 pub async fn seen<H: Host + 'static, M: Mounts>(pool: &Pool<H, M>, work: &Work) -> Option<Glance> {
-    let focus = work.lv().map_or_else(Focus::all, Focus::volume);
+    let volumes = work.lvs();
+    let focus = if volumes.is_empty() { Focus::all() } else { Focus { volumes, ..Focus::default() } };
     pool.run(move |engine: &Engine<H>| glance(engine, &focus)).await.ok()
 }
 
@@ -54,6 +60,9 @@ pub fn name(work: &Work) -> &'static str {
         Work::Activate(_) => "activate volume",
         Work::DeleteVolume(_) => "delete volume",
         Work::Split(_) => "split",
+        Work::RollBack(_) => "roll back",
+        Work::SplitGroup(_) => "split group",
+        Work::MergeGroup { .. } => "merge group",
         Work::Merge { .. } => "merge",
     }
 }

@@ -18,13 +18,15 @@ use crate::host::Host;
 use crate::ids::LvName;
 use crate::report::Class;
 use crate::units::Bytes;
-use crate::volume::info::{SnapshotInfo, ViewInfo, VolumeInfo};
+use crate::volume::info::{ViewInfo, VolumeInfo};
+use crate::volume::key;
+use crate::volume::spec::RollbackSpec;
 
 /// What an engine has under an id.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Found {
     /// A mirrored volume.
-    Mirror(VolumeInfo),
+    Mirror(Box<VolumeInfo>),
     /// A read-only volume that shows a snapshot's image.
     View(ViewInfo),
 }
@@ -130,7 +132,7 @@ impl<H: Host + 'static, M: Mounts> Pool<H, M> {
         let id = id.to_owned();
         self.run(move |engine| {
             if let Some(volume) = engine.volume(&id)? {
-                return Ok(Some(Found::Mirror(volume)));
+                return Ok(Some(Found::Mirror(Box::new(volume))));
             }
             Ok(engine.views()?.into_iter().find(|view| view.id == id).map(Found::View))
         })
@@ -150,6 +152,7 @@ impl<H: Host + 'static, M: Mounts> Pool<H, M> {
             read_only: open.read_only,
             view: open.read_only,
             formatting: open.formatting,
+            clone: open.clone,
         })
     }
 
@@ -181,19 +184,34 @@ impl<H: Host + 'static, M: Mounts> Pool<H, M> {
     ///
     /// # Errors
     /// It is in use (see [`Self::delete_volume`]), there is no such snapshot of it, or the engine's.
-    pub async fn roll_back(&self, volume: &VolumeInfo, snapshot: &SnapshotInfo) -> Result<Bytes> {
-        if snapshot.volume != volume.id {
-            let message = format!("snapshot {} is not of volume {}", snapshot.id, volume.id);
-            return Err(Error::not_found(message));
-        }
-        self.unmounted(&Found::Mirror(volume.clone())).await?;
-        let id = snapshot.id.clone();
+    pub async fn roll_back(&self, wanted: RollbackSpec) -> Result<Bytes> {
+        self.unused_for(&wanted).await?;
         self.change(move |engine| {
             let mut copied = Bytes(0);
-            engine.roll_back(&id, |progress| copied = progress.done)?;
+            engine.roll_back(&wanted, |progress| copied = progress.done)?;
             Ok(copied)
         })
         .await
+    }
+
+    /// Begins that, and leaves the copying to the background.
+    ///
+    /// # Errors
+    /// As [`Self::roll_back`].
+    pub async fn begin_rollback(&self, wanted: RollbackSpec) -> Result<()> {
+        self.unused_for(&wanted).await?;
+        self.change(move |engine| engine.begin_rollback(&wanted)).await
+    }
+
+    /// That no mount shows the volume of a rollback's snapshot.
+    async fn unused_for(&self, wanted: &RollbackSpec) -> Result<()> {
+        let volume = key::parse_snapshot_id(&wanted.snapshot).map(|(volume, _)| volume.to_string());
+        let found = match volume {
+            Some(volume) => self.find(&volume).await?,
+            None => None,
+        };
+        let missing = || Error::not_found(format!("there is no snapshot {}", wanted.snapshot));
+        self.unmounted(&found.ok_or_else(missing)?).await
     }
 
     /// That no mount shows it.

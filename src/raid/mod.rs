@@ -1,4 +1,4 @@
-//! What dm-raid is told, what it answers, and what it leaves on the disks. Values only: nothing here touches a device.
+//! What dm-raid and dm-clone are told, what they answer, and what dm-raid leaves on the disks. Values only: nothing here touches a device.
 //!
 //! ```text
 //! table       the constructor line            RaidTable  <-> TargetLine
@@ -6,6 +6,7 @@
 //! superblock  byte 0 of a metadata LV         bytes      <-> Superblock
 //! bitmap      byte 4096 of a metadata LV      bytes      <-> Bitmap
 //! leg         both together                   bytes       -> LegMeta
+//! clone       a clone's line and status       CloneTable <-> TargetLine, text -> CloneStatus
 //! verdict     may this leg be trusted, merged by marks, or must it be copied whole?
 //! ```
 //!
@@ -13,6 +14,7 @@
 //! (6.1, 7.2); LVM2 `libdm/libdm-deptree.c` for the order of a table's words.
 
 pub mod bitmap;
+pub mod clone;
 pub mod leg;
 pub mod status;
 pub mod superblock;
@@ -22,6 +24,7 @@ pub mod verdict;
 pub use bitmap::{
     Bitmap, BitmapError, BitmapHeader, RegionSizeError, check_region_size, least_region_size, rmeta_len,
 };
+pub use clone::{CloneStatus, CloneTable, record_len};
 pub use leg::{LegError, LegMeta};
 pub use status::{Action, Health, RaidStatus, StatusError};
 pub use superblock::{Superblock, SuperblockError};

@@ -333,7 +333,7 @@ impl RaidTable {
 }
 
 /// The words not read yet.
-struct Words<'a>(&'a [&'a str]);
+pub(super) struct Words<'a>(pub(super) &'a [&'a str]);
 
 impl<'a> Words<'a> {
     fn pop(&mut self) -> Option<&'a str> {
@@ -348,7 +348,7 @@ impl<'a> Words<'a> {
         Some(head)
     }
 
-    fn next(&mut self, what: &'static str) -> Result<&'a str, TableError> {
+    pub(super) fn next(&mut self, what: &'static str) -> Result<&'a str, TableError> {
         self.pop().ok_or(TableError::Ends(what))
     }
 
@@ -366,12 +366,12 @@ impl<'a> Words<'a> {
     }
 }
 
-fn devno(word: &str) -> Option<DevNo> {
+pub(super) fn devno(word: &str) -> Option<DevNo> {
     let (major, minor) = word.split_once(':')?;
     Some(DevNo { major: major.parse().ok()?, minor: minor.parse().ok()? })
 }
 
-fn value(what: &'static str, word: &str) -> TableError {
+pub(super) fn value(what: &'static str, word: &str) -> TableError {
     TableError::Value { what, word: word.to_owned() }
 }
 

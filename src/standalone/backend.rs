@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use crate::csi::backend::{
-    Backend, Capacity, CapacityWish, Deadline, DetachWish, Devices, Error, Kind, KnownVolume, OpenVolume,
-    Result, Snapshot, SnapshotWish, ViewWish, Volume, VolumeWish,
+    Backend, Capacity, CapacityWish, ChangedBlocks, Deadline, Devices, Error, Group, GroupWish, Groups, Kind,
+    KnownVolume, OpenVolume, Origin, Result, Snapshot, SnapshotWish, ViewWish, Volume, VolumeWish,
 };
 use crate::csi::node::mounts::Mounts;
+use crate::engine::Engine;
 use crate::host::Host;
 use crate::ids::VgName;
 use crate::pool::{self, Found, Pool};
 use crate::units::Bytes;
-use crate::volume::info::{SnapshotInfo, ViewInfo, VolumeInfo};
-use crate::volume::spec::SnapshotSpec;
+use crate::volume::changes::Blocks;
+use crate::volume::info::{GroupInfo, SnapshotInfo, ViewInfo, VolumeInfo};
+use crate::volume::spec::{GroupSpec, SnapshotSpec};
 use crate::volume::tune::Change;
 
 /// One pool on one node.
@@ -50,6 +52,16 @@ impl<H: Host + 'static, M: Mounts> OnePool<H, M> {
             size: snapshot.size,
             cut_unix_nanos: snapshot.cut_unix_nanos,
             ready: snapshot.ready,
+            group: snapshot.group.map(|group| group.id),
+        }
+    }
+
+    fn group(&self, group: GroupInfo) -> Group {
+        Group {
+            id: group.id,
+            cut_unix_nanos: group.cut_unix_nanos,
+            ready: group.ready,
+            snapshots: group.snapshots.into_iter().map(|snapshot| self.snapshot(snapshot)).collect(),
         }
     }
 
@@ -65,11 +77,25 @@ impl<H: Host + 'static, M: Mounts> OnePool<H, M> {
 }
 
 impl<H: Host + 'static, M: Mounts> Backend for OnePool<H, M> {
+    const CLONES: bool = true;
+    const DETACHES: bool = true;
+
     async fn create_volume(&self, wish: &VolumeWish, _: Deadline) -> Result<Volume> {
         self.check_pool(wish.pool.as_ref())?;
         wish.nodes.check(&self.node)?;
         let spec = wish.spec.clone();
-        let volume = self.pool.change(move |engine| engine.create_volume(&spec)).await?;
+        let origin = wish.origin.clone();
+        let source = match &origin {
+            Some(Origin::Volume(id)) => Some(pool::lv(id)?),
+            Some(Origin::Snapshot(_) | Origin::Image(_)) | None => None,
+        };
+        let make = move |engine: &Engine<H>| match (origin, source) {
+            (Some(Origin::Snapshot(snapshot)), _) => engine.create_clone(&spec, &snapshot),
+            (Some(Origin::Image(snapshot)), _) => engine.detach_snapshot(&spec, &snapshot),
+            (_, Some(source)) => engine.clone_volume(&spec, &source, 1),
+            (_, None) => engine.create_volume(&spec),
+        };
+        let volume = self.pool.change(make).await?;
         Ok(self.mirror(volume))
     }
 
@@ -81,25 +107,13 @@ impl<H: Host + 'static, M: Mounts> Backend for OnePool<H, M> {
         Ok(self.view(view))
     }
 
-    async fn create_detached(&self, wish: &DetachWish, _: Deadline) -> Result<Volume> {
-        self.check_pool(wish.pool.as_ref())?;
-        wish.nodes.check(&self.node)?;
-        let snapshot = self.get_snapshot(&wish.snapshot).await?;
-        if let Some(Snapshot { size, .. }) = snapshot {
-            wish.check_size(size)?;
-        }
-        let DetachWish { name, snapshot, images, .. } = wish.clone();
-        let volume = self.pool.change(move |engine| engine.detach_snapshot(&name, &snapshot, images)).await?;
-        Ok(self.mirror(volume))
-    }
-
     async fn delete_volume(&self, id: &str, _: Deadline) -> Result<()> {
         self.pool.delete_volume(id).await
     }
 
     async fn get_volume(&self, id: &str) -> Result<Option<Volume>> {
         Ok(self.pool.find(id).await?.map(|found| match found {
-            Found::Mirror(volume) => self.mirror(volume),
+            Found::Mirror(volume) => self.mirror(*volume),
             Found::View(view) => self.view(view),
         }))
     }
@@ -154,6 +168,35 @@ impl<H: Host + 'static, M: Mounts> Backend for OnePool<H, M> {
         let images = wish.images;
         let capacity = self.pool.run(move |engine| engine.capacity(images)).await?;
         Ok(Capacity { available: capacity.available, largest: capacity.largest })
+    }
+}
+
+impl<H: Host + 'static, M: Mounts> ChangedBlocks for OnePool<H, M> {
+    async fn blocks(&self, snapshot: &str, base: Option<&str>, from: Bytes) -> Result<Blocks> {
+        let (snapshot, base) = (snapshot.to_owned(), base.map(str::to_owned));
+        self.pool.run(move |engine| engine.blocks(&snapshot, base.as_deref(), from)).await
+    }
+}
+
+impl<H: Host + 'static, M: Mounts> Groups for OnePool<H, M> {
+    async fn create_group(&self, wish: &GroupWish, _: Deadline) -> Result<Group> {
+        let spec = GroupSpec {
+            name: wish.name.clone(),
+            volumes: wish.volumes.iter().map(|id| pool::lv(id)).collect::<Result<_>>()?,
+            min_in_sync: wish.min_in_sync,
+        };
+        let group = self.pool.change(move |engine| engine.create_group_snapshot(&spec)).await?;
+        Ok(self.group(group))
+    }
+
+    async fn delete_group(&self, id: &str, _: &[String], _: Deadline) -> Result<()> {
+        let id = id.to_owned();
+        self.pool.change(move |engine| engine.delete_group_snapshot(&id)).await
+    }
+
+    async fn get_group(&self, id: &str, _: &[String]) -> Result<Option<Group>> {
+        let groups = self.pool.run(|engine| engine.group_snapshots()).await?;
+        Ok(groups.into_iter().find(|group| group.id == id).map(|group| self.group(group)))
     }
 }
 

@@ -121,8 +121,11 @@ pub async fn serve<H: Host + 'static>(
     let background = tokio::spawn(background::run(Arc::clone(&pool), stop.clone()));
     sockets.show(observer::Observer::new(Arc::clone(&pool), operations.clone()), &stop);
     let volumes = Arc::new(OnePool::new(node.clone(), pool));
-    let services =
-        Services::new(Calls::new(operations)).controller(Arc::clone(&volumes)).node(volumes, mounts, node);
+    let services = Services::new(Calls::new(operations))
+        .controller(Arc::clone(&volumes))
+        .snapshot_metadata(Arc::clone(&volumes))
+        .groups(Arc::clone(&volumes))
+        .node(volumes, mounts, node);
     let served = sockets.serve(services, &stop).await;
     match tokio::time::timeout(LAST_ROUND, background).await {
         Ok(joined) => serve::joined(joined)?,

@@ -1,11 +1,11 @@
 //! A snapshot becomes a volume: its image leaves the volume for good, and nothing is copied.
 //!
 //! ```text
-//! settled, snapshot ready, not in use, shown by no view
+//! snapshot ready, not in use, shown by no view
 //!   -> remove the image's devices: nobody has it open from now on
 //!   -> commit: image and metadata LV are slot 0 of a volume of their own, the slot that they leave is `lost`
 //! the new volume, `adopting`: devices, array, pin, commit not `adopting`
-//! both, a `lost` slot at a time, when there is room: reserve, zero, commit REBUILD; on as a merge in full
+//! both, when there is room for images in `lost` slots: reserve, zero, commit REBUILD; on as a merge in full
 //! ```
 //!
 //! The array of the volume that the image leaves does not notice: its slot has been empty since the split, and stays where
@@ -19,10 +19,11 @@
 use crate::report::Class;
 use crate::volume::seen::Seen;
 use crate::volume::split::settled;
-use crate::volume::step::{Next, Part, Refusal, Step};
-use crate::volume::{key, rollback};
+use crate::volume::step::{Next, Part, Refusal, Step, Waiting};
+use crate::volume::{clone, key, rollback};
 
-/// What next, until the image of `slot` can be committed as another volume's: `Done` then. The volume has been brought up.
+/// What next, until the image of `slot` can be committed as another volume's: `Done` then. The volume has been brought up,
+/// and neither a view nor a clone that is being filled reads the snapshot.
 #[must_use]
 pub fn next(seen: &Seen, slot: usize) -> Next {
     let of = &seen.slots[slot];
@@ -39,15 +40,18 @@ pub fn next(seen: &Seen, slot: usize) -> Next {
     if let Some(refusal) = rollback::refusal(seen) {
         return Next::Refuse(refusal);
     }
-    if !of.present || (of.tags.snapshot.is_some() && of.tags.events.is_none()) {
+    if !of.present || of.is_unpinned() {
         return Refusal::because(Class::Precondition, format!("snapshot {id} is not ready"));
     }
-    if let [view, ..] = of.tags.views.as_slice() {
-        let message = format!("snapshot {id} is shown by volume {}: delete that first", key::of(view));
-        return Refusal::because(Class::Precondition, message);
+    if let Some(of) = &of.tags.group {
+        let message = format!(
+            "snapshot {id} is one of group {}, of which none can be taken away: make the volume of a snapshot by itself",
+            key::of(&of.group)
+        );
+        return Refusal::because(Class::Invalid, message);
     }
-    if let Some(not_yet) = settled(seen) {
-        return not_yet;
+    if seen.tags.pending {
+        return Next::Wait(Waiting::Sync);
     }
     for (part, dev) in [(Part::Image, &of.image_dev), (Part::Meta, &of.meta_dev)] {
         match dev {
@@ -62,4 +66,11 @@ pub fn next(seen: &Seen, slot: usize) -> Next {
         }
     }
     Next::Done
+}
+
+/// Whether slots without an image can get one now.
+#[must_use]
+pub fn may_fill(seen: &Seen) -> bool {
+    let rests = seen.running().is_some() && settled(seen).is_none();
+    rests && rollback::refusal(seen).is_none() && clone::refusal(seen).is_none()
 }

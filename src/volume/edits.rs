@@ -5,9 +5,9 @@
 use crate::ids::LvName;
 use crate::lvm2::edit::{self, EditError};
 use crate::lvm2::model::{LogicalVolume, VolumeGroup};
-use crate::volume::seen::Seen;
+use crate::volume::seen::{Seen, SlotSeen};
 use crate::volume::step::Edit;
-use crate::volume::tags::{self, ImageTags, VolumeTags};
+use crate::volume::tags::{self, ImageTags, Membership, VolumeTags};
 
 /// The flag of an LV that LVM2 does not activate unless it is told to ignore it.
 pub const ACTIVATION_SKIP: &str = "ACTIVATION_SKIP";
@@ -23,21 +23,38 @@ pub fn apply(vg: &VolumeGroup, seen: &Seen, edit: &Edit) -> Result<VolumeGroup, 
     match edit {
         Edit::Created => {
             let mut vg = vg.clone();
-            if let Some(top) = vg.lv_mut(lv) {
+            // What is not filled must not be activated by anyone else, nor what records how far it is.
+            let own = seen.tags.filling || seen.tags.record.is_some();
+            if let Some(top) = vg.lv_mut(lv).filter(|_| !own) {
                 top.flags.retain(|flag| flag != ACTIVATION_SKIP);
             }
             Ok(with_volume_tags(&vg, seen, |tags| tags.creating = false))
         }
-        Edit::Split { slot, name, cut } => {
+        Edit::Filled => {
+            let mut vg = vg.clone();
+            if let Some(top) = vg.lv_mut(lv) {
+                top.flags.retain(|flag| flag != ACTIVATION_SKIP);
+            }
+            Ok(with_volume_tags(&vg, seen, |tags| (tags.filling, tags.pending) = (false, true)))
+        }
+        Edit::Split { slot, name, cut, lent } => {
             let vg = edit::mark_split(vg, lv, *slot)?;
             let vg = with_image_tags(&vg, seen, *slot, |tags| {
-                *tags = ImageTags { snapshot: Some(name.clone()), cut: Some(*cut), ..ImageTags::default() };
+                let (snapshot, cut, lent) = (Some(name.clone()), Some(*cut), lent.clone());
+                *tags = ImageTags { snapshot, cut, lent, ..ImageTags::default() };
             });
             Ok(with_volume_tags(&vg, seen, |tags| tags.pending = true))
         }
         Edit::Pinned { slot, events } => {
             let vg = with_image_tags(vg, seen, *slot, |tags| tags.events = Some(*events));
             Ok(with_volume_tags(&vg, seen, |tags| tags.pending = false))
+        }
+        Edit::Join { slot, group, members } => Ok(with_image_tags(vg, seen, *slot, |tags| {
+            tags.group = Some(Membership { group: group.clone(), members: *members });
+        })),
+        Edit::GiveUp { slot, events } => {
+            let vg = with_image_tags(vg, seen, *slot, |tags| tags.events = Some(*events));
+            attach(&vg, seen, *slot, false)
         }
         Edit::Unsplit { slot } => {
             let vg = edit::mark_merged(vg, lv, *slot)?;
@@ -52,8 +69,14 @@ pub fn apply(vg: &VolumeGroup, seen: &Seen, edit: &Edit) -> Result<VolumeGroup, 
         Edit::FullMerge { slots, why } => Ok(slots.iter().fold(vg.clone(), |vg, slot| {
             with_image_tags(&vg, seen, *slot, |tags| tags.full = Some(why.clone()))
         })),
-        Edit::RollBack { key } => Ok(with_volume_tags(vg, seen, |tags| tags.rollback = Some(key.clone()))),
-        Edit::RolledBack => Ok(with_volume_tags(vg, seen, |tags| tags.rollback = None)),
+        Edit::RollBack { key, request } => Ok(with_volume_tags(vg, seen, |tags| {
+            tags.rollback = Some(key.clone());
+            tags.rollback_for.clone_from(request);
+        })),
+        Edit::RolledBack => Ok(with_volume_tags(vg, seen, |tags| {
+            tags.rollback = None;
+            tags.rolled_back_for = tags.rollback_for.take().or(tags.rolled_back_for.take());
+        })),
         Edit::Pending => Ok(with_volume_tags(vg, seen, |tags| tags.pending = true)),
         Edit::SwapPinned => Ok(with_volume_tags(vg, seen, |tags| tags.pending = false)),
         Edit::Merged { slot } => {
@@ -77,6 +100,17 @@ pub fn apply(vg: &VolumeGroup, seen: &Seen, edit: &Edit) -> Result<VolumeGroup, 
             edit::set_write_mostly(&vg, lv, write_mostly)
         }
     }
+}
+
+/// The volume group after edits of several volumes, which count together.
+///
+/// # Errors
+/// The metadata does not hold what an edit needs; nothing is half done.
+pub fn apply_all<'a>(
+    vg: &VolumeGroup,
+    edits: impl IntoIterator<Item = (&'a Seen, &'a Edit)>,
+) -> Result<VolumeGroup, EditError> {
+    edits.into_iter().try_fold(vg.clone(), |vg, (seen, edit)| apply(&vg, seen, edit))
 }
 
 /// New images, which the metadata has already, are to be copied up; pending.
@@ -103,6 +137,10 @@ pub struct Detached {
     pub name: String,
     /// The snapshot's id.
     pub source: String,
+    /// KiB/s per image that recovery is never throttled below.
+    pub min_recovery_rate: Option<u64>,
+    /// KiB/s per image that recovery is throttled to.
+    pub max_recovery_rate: Option<u64>,
 }
 
 /// The image of a snapshot becomes a volume; the slot that it leaves is empty until it gets another image. All in one
@@ -115,8 +153,9 @@ pub fn detach(vg: &VolumeGroup, seen: &Seen, slot: usize, new: Detached) -> Resu
     let lv = new.lv.name.clone();
     let tags = VolumeTags {
         name: Some(new.name),
+        clone: Some(new.source),
+        detached: true,
         adopting: true,
-        source: Some(new.source),
         ..VolumeTags::default()
     };
     let flags = vec![NO_AUTOACTIVATE.to_owned()];
@@ -126,6 +165,7 @@ pub fn detach(vg: &VolumeGroup, seen: &Seen, slot: usize, new: Detached) -> Resu
         slot,
         edit::DetachedLv { tags: tags.render(), flags, ..new.lv },
     )?;
+    vg = edit::set_rates(&vg, &lv, new.min_recovery_rate, new.max_recovery_rate)?;
     let origin = std::iter::once(seen.lv.name.image(slot));
     let others = vg.lv(&lv).and_then(LogicalVolume::raid1).map(|raid| raid.slots.clone()).unwrap_or_default();
     for image in origin.chain(others.into_iter().skip(1).map(|slot| slot.image)) {
@@ -136,20 +176,23 @@ pub fn detach(vg: &VolumeGroup, seen: &Seen, slot: usize, new: Detached) -> Resu
     Ok(vg)
 }
 
-/// A slot whose image was lost has another one, which is to be copied up.
+/// Slots that had no image have one each, which the metadata has already: they are to be copied up.
 #[must_use]
-pub fn filled(vg: &VolumeGroup, seen: &Seen, slot: usize) -> VolumeGroup {
-    let vg =
-        with_image_tags(vg, seen, slot, |tags| *tags = ImageTags { merging: true, ..ImageTags::default() });
-    doubt_splits(&vg, seen, &format!("image {slot} was copied in full meanwhile"), Some(slot))
+pub fn filled(vg: &VolumeGroup, seen: &Seen, slots: impl Iterator<Item = usize>) -> VolumeGroup {
+    let vg = slots.fold(vg.clone(), |vg, slot| {
+        with_image_tags(&vg, seen, slot, |tags| *tags = ImageTags { merging: true, ..ImageTags::default() })
+    });
+    // As beside any full copy: see `require_full_copy`.
+    doubt_splits(&vg, seen, "an image was added meanwhile", None)
 }
 
 /// Nothing on disk says which writes the kernel had begun to mark when the power went: a split of ours that was not
 /// pinned has failed and goes back in full, every other split may only be merged in full, and every attached image
-/// but one is copied up in full.
+/// but one is copied up in full. A slot without an image stays as it is.
 fn swap_lost(vg: &VolumeGroup, seen: &Seen, source: usize) -> Result<VolumeGroup, EditError> {
     let mut vg = vg.clone();
-    for (slot, of) in seen.slots.iter().enumerate().filter(|(slot, of)| *slot != source && !of.is_leaving()) {
+    let in_doubt = |(slot, of): &(usize, &SlotSeen)| *slot != source && !of.is_leaving() && !of.is_lost();
+    for (slot, of) in seen.slots.iter().enumerate().filter(in_doubt) {
         vg = if of.is_split() && !of.is_unpinned() {
             with_image_tags(&vg, seen, slot, |tags| {
                 tags.full = Some("power was lost during a table swap".into())

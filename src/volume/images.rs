@@ -21,7 +21,7 @@ use crate::volume::seen::Seen;
 use crate::volume::spec::{IMAGES_MAX, IMAGES_MIN};
 use crate::volume::split::settled;
 use crate::volume::step::{Edit, Next, Part, Refusal, Step, Waiting};
-use crate::volume::{key, rollback, tables};
+use crate::volume::{clone, key, rollback, tables};
 
 /// Fewest images in sync that must stay when others leave: what is written must not lose its redundancy.
 const IN_SYNC_MIN: usize = 2;
@@ -119,7 +119,7 @@ fn refused(seen: &Seen, images: usize) -> Option<Next> {
         let message = format!("{images} images: a volume has {IMAGES_MIN} to {IMAGES_MAX}");
         return Some(Refusal::because(Class::Invalid, message));
     }
-    if let Some(refusal) = rollback::refusal(seen) {
+    if let Some(refusal) = rollback::refusal(seen).or_else(|| clone::refusal(seen)) {
         return Some(Next::Refuse(refusal));
     }
     if seen.lv.has("NOTSYNCED") {
@@ -129,7 +129,11 @@ fn refused(seen: &Seen, images: usize) -> Option<Next> {
         );
         return Some(Refusal::because(Class::Precondition, message));
     }
-    if let Some(slot) = seen.slots.iter().position(|slot| !slot.present) {
+    if let Some(slot) = seen.lost_slots().find(|slot| *slot < images) {
+        let message = format!("volume {}: slot {slot} has no image yet, for want of room", seen.lv.name);
+        return Some(Refusal::because(Class::Precondition, message));
+    }
+    if let Some(slot) = seen.slots.iter().position(|slot| !slot.present && !slot.is_lost()) {
         let message = format!("volume {}: image {slot} is missing; repair the volume first", seen.lv.name);
         return Some(Refusal::because(Class::Precondition, message));
     }

@@ -1,5 +1,7 @@
 //! What front ends show of volumes, slots, snapshots and pools. Plain values, serialised as they are for `-o json`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{LvName, VgName};
@@ -76,11 +78,47 @@ pub struct VolumeInfo {
     pub to_resync: Bytes,
     /// Its snapshots, oldest first.
     pub snapshots: Vec<SnapshotInfo>,
+    /// It is being rolled back, and nobody can use it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<RollbackInfo>,
+    /// The last named request for a rollback that was carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_back_for: Option<String>,
     /// It is still being made, and holds no data.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub creating: bool,
+    /// The id of the snapshot that it was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clone_of: Option<String>,
+    /// How far it is filled from that; absent when it holds everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filling: Option<Progress>,
     /// Why it is not as it should be; empty when all is well.
     pub problems: Vec<String>,
+}
+
+/// How far it is what is being copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Copied; of a clone, held by its array.
+    pub done: Bytes,
+    /// To be copied altogether; of a clone, its size.
+    pub total: Bytes,
+}
+
+/// How far a volume is that is made to hold what a snapshot holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RollbackInfo {
+    /// The snapshot's id.
+    pub snapshot: String,
+    /// The request for it, when that has a name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+    /// Copied so far, by this process.
+    pub copied: Bytes,
+    /// To be copied altogether.
+    pub total: Bytes,
 }
 
 /// A snapshot: a tracked split of one image.
@@ -108,11 +146,63 @@ pub struct SnapshotInfo {
     /// The merge will copy the whole image, and why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub full_merge: Option<String>,
+    /// The group it is one of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<MemberOf>,
     /// Ids of the read-only volumes that show it.
     pub views: Vec<String>,
     /// Its device node, when it is active.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
+}
+
+/// That a snapshot was cut at one instant with snapshots of other volumes, and is deleted with them only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberOf {
+    /// The group's CSI id.
+    pub id: String,
+    /// How many snapshots it has.
+    pub members: usize,
+}
+
+/// Snapshots of several volumes, cut at one instant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GroupInfo {
+    /// Its CSI id: the key of its name.
+    pub id: String,
+    /// When it was cut, nanoseconds since 1970.
+    pub cut_unix_nanos: Option<u64>,
+    /// All its snapshots are there and usable.
+    pub ready: bool,
+    /// Its snapshots, in the order of their ids.
+    pub snapshots: Vec<SnapshotInfo>,
+}
+
+/// The groups that these snapshots are of, in the order of their ids.
+#[must_use]
+pub fn groups(snapshots: impl IntoIterator<Item = SnapshotInfo>) -> Vec<GroupInfo> {
+    let mut groups: BTreeMap<String, Vec<SnapshotInfo>> = BTreeMap::new();
+    for snapshot in snapshots {
+        if let Some(group) = &snapshot.group {
+            groups.entry(group.id.clone()).or_default().push(snapshot);
+        }
+    }
+    let group = |(id, mut snapshots): (String, Vec<SnapshotInfo>)| {
+        snapshots.sort_by(|a, b| a.id.cmp(&b.id));
+        let of_whole = |snapshot: &SnapshotInfo| {
+            let members = snapshot.group.as_ref().map(|group| group.members);
+            snapshot.ready && members == Some(snapshots.len())
+        };
+        GroupInfo {
+            cut_unix_nanos: snapshots.iter().find_map(|snapshot| snapshot.cut_unix_nanos),
+            ready: snapshots.iter().all(of_whole),
+            id,
+            snapshots,
+        }
+    };
+    groups.into_iter().map(group).collect()
 }
 
 /// A read-only volume that shows a snapshot's image.

@@ -21,7 +21,7 @@ pub fn of(name: &str) -> LvName {
 
 /// Whether a name looks like one we make: then it must be hashed too, or two names could share a key.
 fn is_made(name: &str) -> bool {
-    name.starts_with("v-") || name.starts_with("image-") || name.ends_with("-grow")
+    name.starts_with("v-") || name.starts_with("image-") || name.ends_with("-grow") || name.ends_with("-hydr")
 }
 
 fn made(name: &str) -> LvName {

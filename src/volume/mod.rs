@@ -5,13 +5,17 @@
 //! only repeats the step.
 
 pub mod bring_up;
+pub mod changes;
+pub mod clone;
 pub mod create;
 pub mod detach;
 pub mod edits;
+pub mod group;
 pub mod images;
 pub mod info;
 pub mod key;
 pub mod merge;
+pub(crate) mod ranges;
 pub mod region;
 pub mod rollback;
 pub mod seen;

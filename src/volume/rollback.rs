@@ -17,7 +17,9 @@ use std::ops::Range;
 use crate::raid::Bitmap;
 use crate::report::Class;
 use crate::units::Bytes;
+use crate::volume::info::Progress;
 use crate::volume::key;
+use crate::volume::ranges::{after, first, sum};
 use crate::volume::seen::Seen;
 use crate::volume::split::settled;
 use crate::volume::step::{Edit, Next, Refusal, Step, Waiting};
@@ -34,18 +36,16 @@ pub struct Memo {
     pub turn_taken: bool,
 }
 
-/// What is left to do of a rollback.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Copied.
-    pub done: Bytes,
-    /// To be copied altogether.
-    pub total: Bytes,
+/// Whether this request has been carried out. What was written since then must not be lost to a repetition of it.
+#[must_use]
+pub fn was_done(seen: &Seen, request: Option<&str>) -> bool {
+    request.is_some() && seen.tags.rolled_back_for.as_deref() == request
 }
 
-/// What next, to begin a rollback to the image of `slot`. The volume has been brought up.
+/// What next, to begin a rollback to the image of `slot` by a request that was not carried out yet. The volume has been
+/// brought up.
 #[must_use]
-pub fn begin(seen: &Seen, slot: usize) -> Next {
+pub fn begin(seen: &Seen, slot: usize, request: Option<&str>) -> Next {
     let Some(key) = seen.snapshot_key(slot) else {
         return Refusal::because(
             Class::NotFound,
@@ -53,7 +53,7 @@ pub fn begin(seen: &Seen, slot: usize) -> Next {
         );
     };
     if let Some(other) = &seen.tags.rollback {
-        if *other == key.as_str() {
+        if *other == key.as_str() && seen.tags.rollback_for.as_deref() == request {
             return Next::Done;
         }
         return Refusal::because(Class::Precondition, under_way(seen, other));
@@ -65,14 +65,14 @@ pub fn begin(seen: &Seen, slot: usize) -> Next {
         return not_yet;
     }
     let of = &seen.slots[slot];
-    if !of.present || (of.tags.snapshot.is_some() && of.tags.events.is_none()) {
+    if !of.present || of.is_unpinned() {
         let message = format!("snapshot {} is not ready", key::snapshot_id(&seen.lv.name, &key));
         return Refusal::because(Class::Precondition, message);
     }
     if let Some(refusal) = in_use(seen) {
         return refusal;
     }
-    Next::Do(Step::Commit(Edit::RollBack { key: key.to_string() }))
+    Next::Do(Step::Commit(Edit::RollBack { key: key.to_string(), request: request.map(str::to_owned) }))
 }
 
 /// What next, to finish a rollback that has begun.
@@ -149,73 +149,5 @@ fn to_copy(seen: &Seen, slot: usize) -> Option<Vec<Range<Bytes>>> {
     match Bitmap::union(bitmaps) {
         Ok(Some(marked)) => Some(marked.marked_ranges()),
         Ok(None) | Err(_) => Some(everything),
-    }
-}
-
-/// The parts of ranges that are at `place` or beyond it.
-fn after(ranges: &[Range<Bytes>], place: Bytes) -> Vec<Range<Bytes>> {
-    let rest = ranges.iter().filter(|range| range.end > place);
-    rest.map(|range| range.start.max(place)..range.end).collect()
-}
-
-/// As much of the ranges as comes first, `most` altogether.
-fn first(ranges: &[Range<Bytes>], most: Bytes) -> Vec<Range<Bytes>> {
-    let mut left = most;
-    let mut some = Vec::new();
-    for range in ranges.iter().take_while(|_| most > Bytes::ZERO) {
-        let len = left.min(range.end - range.start);
-        if len == Bytes::ZERO {
-            break;
-        }
-        some.push(range.start..range.start + len);
-        left = left - len;
-    }
-    some
-}
-
-fn sum(ranges: &[Range<Bytes>]) -> Bytes {
-    ranges.iter().map(|range| range.end - range.start).sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn mib(ranges: &[(u64, u64)]) -> Vec<Range<Bytes>> {
-        ranges.iter().map(|(from, to)| Bytes::mib(*from)..Bytes::mib(*to)).collect()
-    }
-
-    #[test]
-    fn a_turn_takes_what_comes_first_and_no_more() {
-        let ranges = mib(&[(0, 2), (10, 14), (20, 21)]);
-        assert_eq!(first(&ranges, Bytes::mib(3)), mib(&[(0, 2), (10, 11)]));
-        assert_eq!(first(&ranges, Bytes::mib(2)), mib(&[(0, 2)]));
-        assert_eq!(first(&ranges, Bytes::mib(100)), ranges);
-        assert_eq!(after(&ranges, Bytes::mib(11)), mib(&[(11, 14), (20, 21)]));
-        assert_eq!(after(&ranges, Bytes::mib(30)), []);
-    }
-
-    proptest! {
-        #[test]
-        fn turns_cover_everything_once(lens in prop::collection::vec((1..9_u64, 1..9_u64), 0..8), turn in 1..7_u64) {
-            let mut at = 0;
-            let ranges: Vec<_> = lens.iter().map(|(gap, len)| {
-                let from = at + gap;
-                at = from + len;
-                Bytes(from)..Bytes(at)
-            }).collect();
-            let (mut place, mut copied) = (Bytes::ZERO, Vec::new());
-            loop {
-                let now = first(&after(&ranges, place), Bytes(turn));
-                let Some(last) = now.last() else { break };
-                place = last.end;
-                prop_assert!(sum(&now) <= Bytes(turn));
-                copied.extend(now.iter().flat_map(|range| range.start.0..range.end.0));
-            }
-            let all: Vec<u64> = ranges.iter().flat_map(|range| range.start.0..range.end.0).collect();
-            prop_assert_eq!(copied, all);
-        }
     }
 }

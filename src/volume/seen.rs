@@ -1,10 +1,10 @@
 //! What is observed of one volume: its metadata, its devices in the kernel and, when asked for, what its rmeta
 //! devices say on disk.
 
-use crate::host::{DmInfo, TargetLine};
+use crate::host::{DevNo, DmInfo, TargetLine};
 use crate::ids::LvName;
 use crate::lvm2::model::{LogicalVolume, Raid1};
-use crate::raid::{LegMeta, RaidStatus, RaidTable};
+use crate::raid::{CloneStatus, CloneTable, LegMeta, RaidStatus, RaidTable};
 use crate::units::Sectors;
 use crate::volume::key;
 use crate::volume::tags::{ImageTags, VolumeTags};
@@ -24,6 +24,10 @@ pub struct Seen {
     pub slots: Vec<SlotSeen>,
     /// The array in the kernel.
     pub top: Option<TopSeen>,
+    /// The array's device is, or will be, below the volume's own: see [`super::clone`].
+    pub layered: bool,
+    /// What is above the array of a clone, or is left of it.
+    pub upper: Option<UpperSeen>,
     /// The array was started by this program since the machine started, or has been compared since.
     pub started_by_us: bool,
     /// What the rmeta of each slot says on disk; `None` until read, and inside for a disk that is not there.
@@ -75,13 +79,50 @@ pub struct TopSeen {
     pub status: Option<RaidStatus>,
 }
 
+/// What is above the array of a clone while that is filled, or is left of it.
+#[derive(Clone, Debug)]
+pub struct UpperSeen {
+    /// The volume's own device.
+    pub own: Option<OwnSeen>,
+    /// The device that it is filled from.
+    pub origin: Option<DmInfo>,
+    /// The table which that shall have; empty while the image has no device.
+    pub origin_table: Vec<TargetLine>,
+    /// The device of what records how far it is.
+    pub record: Option<DevNo>,
+    /// There is an array below the volume's own device.
+    pub below: bool,
+}
+
+/// The own device of a clone.
+#[derive(Clone, Debug)]
+pub struct OwnSeen {
+    /// What the kernel says of it.
+    pub info: DmInfo,
+    /// What it runs.
+    pub runs: Runs,
+    /// How far it is; `None` when it is no clone, or has failed.
+    pub status: Option<CloneStatus>,
+    /// It takes discards.
+    pub discards: bool,
+}
+
+/// What a volume's own device runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runs {
+    /// No table.
+    Nothing,
+    /// It is filled.
+    Clone(CloneTable),
+    /// Its array, or what another tool has loaded.
+    Raid,
+}
+
 impl LegDev {
-    /// It is shorter than the metadata asks for, or has nothing below it where the metadata knows of something.
+    /// It is shorter than the metadata asks for.
     #[must_use]
     pub fn is_outgrown(&self) -> bool {
-        let len = |table: &[TargetLine]| {
-            table.iter().filter(|line| line.target != "error").map(|line| line.len).sum::<Sectors>()
-        };
+        let len = |table: &[TargetLine]| table.iter().map(|line| line.len).sum::<Sectors>();
         len(&self.table) < len(&self.wanted)
     }
 }
@@ -161,6 +202,11 @@ impl Seen {
     #[must_use]
     pub fn staying(&self) -> usize {
         self.slots.iter().rposition(|slot| !slot.is_leaving()).map_or(0, |last| last + 1)
+    }
+
+    /// Slots that have no image.
+    pub fn lost_slots(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.slots.len()).filter(|slot| self.slots[*slot].is_lost())
     }
 
     /// Slots that the metadata attaches and whose disks are there.

@@ -1,5 +1,7 @@
 //! What front ends ask for.
 
+use std::collections::BTreeSet;
+
 use crate::ids::LvName;
 use crate::units::Bytes;
 
@@ -30,6 +32,15 @@ pub struct VolumeSpec {
     pub max_recovery_rate: Option<u64>,
 }
 
+/// A volume is to hold again what a snapshot of it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RollbackSpec {
+    /// The snapshot's id.
+    pub snapshot: String,
+    /// Who asks: a request of this name is carried out once, however often it is repeated.
+    pub request: Option<String>,
+}
+
 /// A new snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotSpec {
@@ -38,5 +49,16 @@ pub struct SnapshotSpec {
     /// The volume to split.
     pub volume: LvName,
     /// In-sync images that the split must leave attached.
+    pub min_in_sync: usize,
+}
+
+/// Snapshots of several volumes of one pool, to be cut at one instant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupSpec {
+    /// The name it is asked for by: any text of up to 128 bytes. Each of its snapshots has it too.
+    pub name: String,
+    /// The volumes to split.
+    pub volumes: BTreeSet<LvName>,
+    /// In-sync images that each split must leave attached.
     pub min_in_sync: usize,
 }

@@ -16,7 +16,7 @@ use crate::raid::{self, Health};
 use crate::report::Class;
 use crate::volume::seen::{Seen, SlotSeen};
 use crate::volume::step::{Edit, Next, Part, Refusal, Step, Waiting};
-use crate::volume::{key, rollback, tables};
+use crate::volume::{clone, key, rollback, tables};
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub struct Split {
     pub now: u64,
     /// In-sync images that must stay attached.
     pub min_in_sync: usize,
+    /// The clone that it is for, and for nothing else.
+    pub lent: Option<String>,
 }
 
 /// What was done in this run and leaves no trace to observe.
@@ -125,7 +127,7 @@ pub(crate) fn settled(seen: &Seen) -> Option<Next> {
 }
 
 fn choose(seen: &Seen, split: &Split) -> Next {
-    if let Some(refusal) = rollback::refusal(seen) {
+    if let Some(refusal) = rollback::refusal(seen).or_else(|| clone::refusal(seen)) {
         return Next::Refuse(refusal);
     }
     let taken = key::of(&split.name);
@@ -143,7 +145,12 @@ fn choose(seen: &Seen, split: &Split) -> Next {
         }
         Some(slot) => {
             debug_assert_ne!(seen.snapshot_key(slot), Some(taken));
-            Next::Do(Step::Commit(Edit::Split { slot, name: split.name.clone(), cut: split.now }))
+            Next::Do(Step::Commit(Edit::Split {
+                slot,
+                name: split.name.clone(),
+                cut: split.now,
+                lent: split.lent.clone(),
+            }))
         }
         None => {
             let attached = seen.attached_slots().count();

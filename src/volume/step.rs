@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use crate::raid::RaidTable;
+use crate::host::TargetLine;
+use crate::raid::{CloneTable, RaidTable};
 use crate::report::Class;
 use crate::units::Bytes;
 
@@ -30,6 +31,8 @@ pub enum Waiting {
     Closed,
     /// Others, which may want the group's lock before more is copied.
     Turn,
+    /// A clone that is being filled.
+    Filled,
 }
 
 /// Why something is not done, for the caller to read.
@@ -133,6 +136,28 @@ pub enum Step {
     },
     /// Suspend and resume once more, which makes it durable which slots are missing.
     Pin,
+    /// Make the device that a clone is filled from: read-only, with this table.
+    MakeOrigin(Vec<TargetLine>),
+    /// Remove the device that a clone was filled from.
+    DropOrigin,
+    /// Make the device of a clone that is being filled, which refuses discards.
+    MakeOwn(CloneTable),
+    /// Remove it; the array below stays.
+    DropOwn,
+    /// Let I/O to it go on, with the table that waits if one does.
+    ResumeOwn,
+    /// Have it refuse discards.
+    RefuseDiscards,
+    /// Have it copy what nobody has asked for yet, or not.
+    Copy(bool),
+    /// Have it copy for a moment, to keep to a rate.
+    CopyBriefly,
+    /// Write through to the disks what it holds, and record that it does.
+    FlushOwn,
+    /// Let the array take the clone's place: suspend both, load the array's table, resume.
+    HandOver(RaidTable),
+    /// Remove the array that ran below the clone.
+    DropBelow,
 }
 
 /// A slot that a swap brings back by its marks alone.
@@ -157,9 +182,27 @@ pub enum Edit {
         name: String,
         /// When it was cut, nanoseconds since 1970.
         cut: u64,
+        /// The clone that it is for, and for nothing else.
+        lent: Option<String>,
     },
     /// The split is pinned on disk.
     Pinned {
+        /// Its slot.
+        slot: usize,
+        /// Event count of its superblock.
+        events: u64,
+    },
+    /// A split is one of a group's; in one commit with it.
+    Join {
+        /// Its slot.
+        slot: usize,
+        /// The group's name.
+        group: String,
+        /// How many splits the group has.
+        members: usize,
+    },
+    /// A split of a group that was never whole is given up: its image is attached again, and comes back by its marks; pending.
+    GiveUp {
         /// Its slot.
         slot: usize,
         /// Event count of its superblock.
@@ -193,6 +236,8 @@ pub enum Edit {
     RollBack {
         /// The snapshot's key.
         key: String,
+        /// The name of the request for it.
+        request: Option<String>,
     },
     /// The volume holds what the snapshot holds.
     RolledBack,
@@ -205,6 +250,8 @@ pub enum Edit {
         /// Its slot.
         slot: usize,
     },
+    /// The clone's array holds everything: it is the volume from now on; pending.
+    Filled,
     /// The last images are to leave for good; pending.
     Leave {
         /// Their slots.

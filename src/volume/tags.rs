@@ -3,10 +3,13 @@
 //! On a volume's top LV: its name as asked for; `creating` until its extents are zeroed and its array has run
 //! once; `pending` from before a table is swapped until the swap is pinned on disk (see [`super::bring_up`] for what
 //! a power cut in between means); `formatting` while a file system is made on it for the first time; `rollback` while it is
-//! made to hold what a snapshot holds; `source`, the snapshot whose image it was made of, and `adopting` until its array has run. On an image: the snapshot it is, when it was cut, the event count of its
-//! superblock once the split is pinned, the read-only volumes that show it, why its merge must be in full,
-//! `merging` from the merge until the resync is known to be complete, `leaving` from when it is to go for good until its
-//! extents are free, and `lost` while a slot has none.
+//! made to hold what a snapshot holds, and by whose request; the last request that was carried out; `clone` is what it was
+//! made from, `filling` says that it does not hold all of that yet, `detached` that it is the image of that snapshot itself, and
+//! `adopting` that its array has not run yet; `record` on the LV that tells how far the clone of that
+//! name is. On an image: the snapshot it is, when it was cut, the event count of its superblock once the split is pinned, the
+//! group of snapshots it was cut with, the read-only volumes that show it, why its merge must be in full, `merging` from the
+//! merge until the resync is known to be complete, `leaving` from when it is to go for good until its extents are free; `lent`
+//! to the clone that it was split off for; `lost` while a slot has no image.
 //!
 //! Any text is kept in a tag's alphabet by writing other bytes as `+XX`.
 //! Source: LVM2 `lib/misc/lvm-string.c` (characters allowed in tags).
@@ -22,16 +25,24 @@ mod key {
     pub const PENDING: &str = "pending";
     pub const FORMATTING: &str = "formatting";
     pub const ROLLBACK: &str = "rollback";
+    pub const CLONE: &str = "clone";
+    pub const FILLING: &str = "filling";
+    pub const DETACHED: &str = "detached";
+    pub const ADOPTING: &str = "adopting";
+    pub const RECORD: &str = "record";
+    pub const LENT: &str = "lent";
+    pub const ROLLBACK_FOR: &str = "rollback-for";
+    pub const ROLLED_BACK_FOR: &str = "rolled-back-for";
     pub const SNAPSHOT: &str = "snapshot";
     pub const CUT: &str = "cut";
     pub const EVENTS: &str = "events";
+    pub const GROUP: &str = "group";
+    pub const MEMBERS: &str = "members";
     pub const VIEW: &str = "view";
     pub const FULL: &str = "full";
     pub const MERGING: &str = "merging";
     pub const LEAVING: &str = "leaving";
     pub const LOST: &str = "lost";
-    pub const ADOPTING: &str = "adopting";
-    pub const SOURCE: &str = "source";
     pub const RESERVE: &str = "reserve";
 }
 
@@ -66,10 +77,20 @@ pub struct VolumeTags {
     pub formatting: bool,
     /// It is being rolled back to the snapshot of this key, and may hold parts of both.
     pub rollback: Option<String>,
-    /// It was made of a snapshot's image, and its array has not run yet: what its superblock says is of another array.
+    /// The id of the snapshot that it was made from.
+    pub clone: Option<String>,
+    /// It does not hold all of that yet.
+    pub filling: bool,
+    /// It is the image of that snapshot itself.
+    pub detached: bool,
+    /// It was that, and its array has not run yet: what its superblock says is of the array that the image was split from.
     pub adopting: bool,
-    /// The id of the snapshot whose image it was made of.
-    pub source: Option<String>,
+    /// It is no volume: it records how far the volume of this name is filled.
+    pub record: Option<String>,
+    /// The request that it is rolled back for, when that has a name.
+    pub rollback_for: Option<String>,
+    /// The last such request that was carried out: it is not carried out again.
+    pub rolled_back_for: Option<String>,
 }
 
 impl VolumeTags {
@@ -82,8 +103,13 @@ impl VolumeTags {
             pending: has(lv, key::PENDING),
             formatting: has(lv, key::FORMATTING),
             rollback: value(lv, key::ROLLBACK),
+            clone: value(lv, key::CLONE),
+            filling: has(lv, key::FILLING),
+            detached: has(lv, key::DETACHED),
             adopting: has(lv, key::ADOPTING),
-            source: value(lv, key::SOURCE),
+            record: value(lv, key::RECORD),
+            rollback_for: value(lv, key::ROLLBACK_FOR),
+            rolled_back_for: value(lv, key::ROLLED_BACK_FOR),
         }
     }
 
@@ -95,11 +121,31 @@ impl VolumeTags {
         tags.extend(self.creating.then(|| mark(key::CREATING)));
         tags.extend(self.pending.then(|| mark(key::PENDING)));
         tags.extend(self.formatting.then(|| mark(key::FORMATTING)));
-        tags.extend(self.rollback.as_deref().map(|key| pair(key::ROLLBACK, key)));
-        tags.extend(self.adopting.then(|| mark(key::ADOPTING)));
-        tags.extend(self.source.as_deref().map(|id| pair(key::SOURCE, id)));
+        for (key, value) in [
+            (key::ROLLBACK, &self.rollback),
+            (key::ROLLBACK_FOR, &self.rollback_for),
+            (key::ROLLED_BACK_FOR, &self.rolled_back_for),
+        ] {
+            tags.extend(value.as_deref().map(|value| pair(key, value)));
+        }
+        tags.extend(self.clone.as_deref().map(|id| pair(key::CLONE, id)));
+        for (key, is) in
+            [(key::FILLING, self.filling), (key::DETACHED, self.detached), (key::ADOPTING, self.adopting)]
+        {
+            tags.extend(is.then(|| mark(key)));
+        }
+        tags.extend(self.record.as_deref().map(|name| pair(key::RECORD, name)));
         tags
     }
+}
+
+/// That a snapshot was cut at one instant with snapshots of other volumes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// The name of the group.
+    pub group: String,
+    /// How many snapshots it has.
+    pub members: usize,
 }
 
 /// What the tags of an image say.
@@ -111,12 +157,16 @@ pub struct ImageTags {
     pub cut: Option<u64>,
     /// Event count of its superblock, noted once the split was seen pinned on disk.
     pub events: Option<u64>,
+    /// The group it was cut with.
+    pub group: Option<Membership>,
     /// Names of the read-only volumes that show it.
     pub views: Vec<String>,
     /// Why it may only be merged by copying all of it.
     pub full: Option<String>,
     /// It is attached again, or new, and not yet known to be equal.
     pub merging: bool,
+    /// It was split off for the clone of this name only, and goes back when that is filled.
+    pub lent: Option<String>,
     /// It leaves the volume for good.
     pub leaving: bool,
     /// There is none: its slot gets a new one when the group has room.
@@ -128,13 +178,17 @@ impl ImageTags {
     #[must_use]
     pub fn of(lv: &LogicalVolume) -> Self {
         let number = |key| value(lv, key).and_then(|text| text.parse().ok());
+        let members = || number(key::MEMBERS).and_then(|members| usize::try_from(members).ok());
         Self {
             snapshot: value(lv, key::SNAPSHOT),
             cut: number(key::CUT),
             events: number(key::EVENTS),
+            group: value(lv, key::GROUP)
+                .map(|group| Membership { group, members: members().unwrap_or_default() }),
             views: values(lv, key::VIEW).collect(),
             full: value(lv, key::FULL),
             merging: has(lv, key::MERGING),
+            lent: value(lv, key::LENT),
             leaving: has(lv, key::LEAVING),
             lost: has(lv, key::LOST),
         }
@@ -147,9 +201,13 @@ impl ImageTags {
         tags.extend(self.snapshot.as_deref().map(|name| pair(key::SNAPSHOT, name)));
         tags.extend(self.cut.map(|nanos| pair(key::CUT, &nanos.to_string())));
         tags.extend(self.events.map(|events| pair(key::EVENTS, &events.to_string())));
+        if let Some(Membership { group, members }) = &self.group {
+            tags.extend([pair(key::GROUP, group), pair(key::MEMBERS, &members.to_string())]);
+        }
         tags.extend(self.views.iter().map(|name| pair(key::VIEW, name)));
         tags.extend(self.full.as_deref().map(|why| pair(key::FULL, why)));
         tags.extend(self.merging.then(|| mark(key::MERGING)));
+        tags.extend(self.lent.as_deref().map(|name| pair(key::LENT, name)));
         tags.extend(self.leaving.then(|| mark(key::LEAVING)));
         tags.extend(self.lost.then(|| mark(key::LOST)));
         tags
@@ -229,7 +287,10 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_survives_in_a_tag(name in ".{0,128}", view in ".{0,128}", cut: u64) {
-            let tags = ImageTags { snapshot: Some(name), views: vec![view], cut: Some(cut), ..Default::default() };
+            let group = Some(Membership { group: name.clone(), members: 2 });
+            let tags = ImageTags {
+                snapshot: Some(name), views: vec![view], cut: Some(cut), group, ..Default::default()
+            };
             let rendered = tags.render();
             for tag in &rendered {
                 prop_assert!(tag.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+.-/=!:&#".contains(&b)));

@@ -3,6 +3,7 @@
 //! The change is committed, and the array follows its metadata when it rests (see [`super::bring_up`]).
 
 use crate::report::Class;
+use crate::volume::clone;
 use crate::volume::seen::Seen;
 use crate::volume::step::{Edit, Next, Refusal, Step};
 
@@ -53,6 +54,9 @@ pub struct Change {
 /// Why this cannot be done, whatever the volume is like: `images` are how many it will have.
 #[must_use]
 pub fn refusal(seen: &Seen, change: &Change, images: usize) -> Option<Refusal> {
+    if let Some(refusal) = clone::refusal(seen) {
+        return Some(refusal);
+    }
     let (min, max) = rates(seen, change);
     let message = match (min.zip(max), &change.write_mostly) {
         (Some((min, max)), _) if min > max => {

@@ -203,6 +203,9 @@ impl Store {
                            "creationTimestamp": "2026-01-01T00:00:00Z", "resourceVersion": ""});
         let kept = old.map_or(&fresh, |old| &old["metadata"]).clone();
         for field in ["uid", "generation", "creationTimestamp", "resourceVersion"] {
+            if old.is_none() && field == "creationTimestamp" && object["metadata"][field].is_string() {
+                continue;
+            }
             object["metadata"][field] = kept[field].clone();
         }
         if let Some(namespace) = &at.namespace {

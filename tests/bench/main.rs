@@ -5,6 +5,7 @@
 
 #[path = "../guest/aligned.rs"]
 mod aligned;
+mod groups;
 mod guest;
 #[allow(dead_code)]
 #[path = "../guest/lab.rs"]

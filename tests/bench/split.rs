@@ -12,6 +12,7 @@ use splitmirror::units::Bytes;
 use splitmirror::volume::spec::VolumeSpec;
 
 use crate::aligned::Aligned;
+use crate::groups;
 use crate::guest::Outcome;
 use crate::lab::{self, ensure, say};
 use crate::pauses::Probe;
@@ -67,7 +68,9 @@ pub fn run(disks: &[PathBuf]) -> Outcome {
         std::fs::write(MODPROBE, program).map_err(say)?;
         measure(disks, case)?;
     }
-    Ok(())
+    std::fs::write(MODPROBE, "\n").map_err(say)?;
+    lab::wipe(disks)?;
+    groups::measure(disks)
 }
 
 fn measure(disks: &[PathBuf], case: Case) -> Outcome {

@@ -116,6 +116,14 @@ impl<H: DeviceMapper> DeviceMapper for Stopwatch<H> {
     fn dm_suspend(&self, name: &str, freeze: Freeze) -> Result<()> {
         self.time("dm suspend", name, |host| host.dm_suspend(name, freeze))
     }
+    fn dm_suspend_all(&self, names: &[&str], freeze: Freeze) -> Vec<Result<()>> {
+        let begun = Instant::now();
+        let done = self.inner.dm_suspend_all(names, freeze);
+        let ended = Instant::now();
+        let call = |name: &&str| Call { name: "dm suspend", subject: (*name).to_owned(), begun, ended };
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).extend(names.iter().map(call));
+        done
+    }
     fn dm_resume(&self, name: &str, udev: Udev) -> Result<()> {
         self.time("dm resume", name, |host| host.dm_resume(name, udev))
     }
@@ -130,6 +138,12 @@ impl<H: DeviceMapper> DeviceMapper for Stopwatch<H> {
     }
     fn dm_message(&self, name: &str, message: &str) -> Result<()> {
         self.time("dm message", name, |host| host.dm_message(name, message))
+    }
+    fn dm_discards(&self, devno: DevNo) -> Result<bool> {
+        self.inner.dm_discards(devno)
+    }
+    fn dm_refuse_discards(&self, devno: DevNo) -> Result<()> {
+        self.time("dm refuse discards", &devno.to_string(), |host| host.dm_refuse_discards(devno))
     }
     fn dm_sectors_written(&self, devno: DevNo) -> Result<Sectors> {
         self.inner.dm_sectors_written(devno)

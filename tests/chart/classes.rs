@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 use splitmirror::csi::DRIVER;
-use splitmirror::csi::params::{SnapshotParams, VolumeParams};
+use splitmirror::csi::params::{GroupParams, SnapshotParams, VolumeParams};
 
 use crate::helm::{ALL, EVERYTHING, MINIMAL, chart, read, refusal, render};
 use crate::objects::{object, of_kind, text};
@@ -26,6 +26,10 @@ fn the_driver_takes_the_parameters_of_every_class() {
         for class in of_kind(&objects, "VolumeSnapshotClass") {
             assert_eq!(class["driver"], DRIVER);
             SnapshotParams::read(&parameters(class)).unwrap_or_else(|error| panic!("{class}: {error}"));
+        }
+        for class in of_kind(&objects, "VolumeGroupSnapshotClass") {
+            assert_eq!(class["driver"], DRIVER);
+            GroupParams::read(&parameters(class)).unwrap_or_else(|error| panic!("{class}: {error}"));
         }
     }
 }
@@ -67,6 +71,18 @@ fn classes_wait_for_a_pod_and_can_grow_unless_told_otherwise() {
 fn without_snapshots_there_are_no_snapshot_classes() {
     assert_eq!(of_kind(&render(MINIMAL), "VolumeSnapshotClass").len(), 0);
     assert_eq!(of_kind(&render("snapshots: {enabled: false}"), "VolumeSnapshotClass").len(), 0);
+}
+
+#[test]
+fn groups_are_served_where_they_are_asked_for() {
+    let class = |values: &str| of_kind(&render(values), "VolumeGroupSnapshotClass").len();
+    assert_eq!(class(""), 0, "their custom resources may not be there");
+    assert_eq!(class("snapshots: {groups: true}"), 1);
+    assert_eq!(class("snapshots: {groups: true, enabled: false}"), 0);
+    let objects = render("snapshots: {groups: true}");
+    let class = object(&objects, "VolumeGroupSnapshotClass", "splitmirror");
+    assert_eq!(class["apiVersion"], "groupsnapshot.storage.k8s.io/v1");
+    assert_eq!(GroupParams::read(&parameters(class)).expect("known").min_in_sync, 2);
 }
 
 /// The keys that the schema of the values knows.

@@ -76,6 +76,10 @@ fn examples_name_each_other() {
         assert!(snapshots.contains(text(&view["spec"]["dataSource"]["name"])), "{view}");
         assert_eq!(view["spec"]["accessModes"][0], "ReadOnlyMany");
     }
+    for rollback in of_kind(&examples, "VolumeRollback") {
+        assert!(claims.contains(text(&rollback["spec"]["claim"])), "{rollback}");
+        assert!(snapshots.contains(text(&rollback["spec"]["snapshot"])), "{rollback}");
+    }
     let pods = of_kind(&examples, "Pod").into_iter().map(|pod| &pod["spec"]);
     let jobs = of_kind(&examples, "Job").into_iter().map(|job| &job["spec"]["template"]["spec"]);
     let mut mounted = 0;

@@ -41,6 +41,10 @@ storageClasses:
 volumeSnapshotClasses:
   - {name: one, default: true, deletionPolicy: Retain, labels: {own: label}, parameters: {splitmirror.io/minInSync: '1'}}
   - {name: plain}
+volumeGroupSnapshotClasses:
+  - {name: one, default: true, deletionPolicy: Retain, labels: {own: label}, parameters: {splitmirror.io/minInSync: '1'}}
+  - {name: plain}
+snapshots: {groups: true}
 lvm: {hiddenUuid: real, systemId: host-1, lockDir: /var/lock/lvm}
 image: {digest: 'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}
 imagePullSecrets: [{name: registry}]

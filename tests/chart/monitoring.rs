@@ -45,6 +45,7 @@ fn observation() -> Observation {
         size: Bytes::mib(64),
         ready: true,
         changed: Bytes::ZERO,
+        group: None,
         full_merge: None,
         views: Vec::new(),
         device: None,
@@ -69,7 +70,11 @@ fn observation() -> Observation {
         sync_percent: 100.0,
         to_resync: Bytes::ZERO,
         snapshots: vec![snapshot],
+        rollback: None,
+        rolled_back_for: None,
         creating: false,
+        clone_of: None,
+        filling: None,
         problems: Vec::new(),
     };
     Observation { pool, volumes: vec![volume] }

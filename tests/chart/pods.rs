@@ -218,6 +218,15 @@ fn the_driver_is_told_of_claims_and_snapshots() {
 }
 
 #[test]
+fn the_snapshotter_serves_groups_where_they_are_asked_for() {
+    let gate = "--feature-gates=CSIVolumeGroupSnapshot=true";
+    for (values, served) in [("", false), ("snapshots: {groups: true}", true)] {
+        let objects = render(values);
+        assert_eq!(container(&objects, "Deployment", "csi-snapshotter").args().contains(&gate), served);
+    }
+}
+
+#[test]
 fn mounts_of_the_agent_are_seen_by_kubelet() {
     let objects = render("kubeletDir: /var/lib/k0s/kubelet");
     let driver = container(&objects, "DaemonSet", "driver");

@@ -142,7 +142,7 @@ fn the_cluster_is_told_what_the_driver_can() {
 fn definitions_stay_when_the_chart_goes() {
     let objects = render("");
     let definitions = of_kind(&objects, "CustomResourceDefinition");
-    assert_eq!(definitions.len(), 3);
+    assert_eq!(definitions.len(), 4);
     for definition in definitions {
         let policy = &definition["metadata"]["annotations"]["helm.sh/resource-policy"];
         assert_eq!(policy, "keep", "{}", definition["metadata"]["name"]);

@@ -62,6 +62,12 @@ fn the_controller_asks_and_the_nodes_answer() {
         ("mirrorpools.splitmirror.io", "get list watch"),
         ("mirrorvolumes.splitmirror.io", "get list watch create patch delete"),
         ("mirrorsnapshots.splitmirror.io", "get list watch create patch delete"),
+        ("volumerollbacks.splitmirror.io", "get list watch"),
+        ("volumerollbacks/status.splitmirror.io", "patch"),
+        ("persistentvolumeclaims", "get"),
+        ("persistentvolumes", "get"),
+        ("volumesnapshots.snapshot.storage.k8s.io", "get"),
+        ("volumesnapshotcontents.snapshot.storage.k8s.io", "get"),
         ("nodes", "get list watch"),
         ("events.events.k8s.io", "create patch"),
     ]);
@@ -120,6 +126,19 @@ fn the_snapshotter_has_what_it_needs() {
 }
 
 #[test]
+fn the_snapshotter_has_what_it_needs_for_groups_where_they_are_asked_for() {
+    let objects = render("snapshots: {groups: true}");
+    let rules = rules(object(&objects, "ClusterRole", "splitmirror-snapshotter"));
+    for (what, verbs) in expected(&[
+        ("volumegroupsnapshotclasses.groupsnapshot.storage.k8s.io", "get list watch"),
+        ("volumegroupsnapshotcontents.groupsnapshot.storage.k8s.io", "get list watch update patch"),
+        ("volumegroupsnapshotcontents/status.groupsnapshot.storage.k8s.io", "update patch"),
+    ]) {
+        assert_eq!(rules.get(&what), Some(&verbs), "{what}");
+    }
+}
+
+#[test]
 fn the_resizer_has_what_it_needs() {
     let cluster = expected(&[
         ("persistentvolumes", "get list watch patch"),
@@ -146,13 +165,33 @@ fn what_is_switched_off_has_no_rights() {
     assert!(own.keys().all(|what| what.starts_with("leases")), "{own:?}");
 }
 
+/// Whether a role is part of those that a cluster gives its users, and so bound by them.
+fn is_of_users(role: &Value) -> bool {
+    role["metadata"]["labels"].to_string().contains("rbac.authorization.k8s.io/aggregate-to-")
+}
+
+#[test]
+fn users_put_back_what_they_may_change_and_see_what_they_may_see() {
+    let verbs = |verbs| expected(&[("volumerollbacks.splitmirror.io", verbs)]);
+    assert_eq!(cluster_rules("rollbacks"), verbs("get list watch create delete deletecollection"));
+    assert_eq!(cluster_rules("rollbacks-view"), verbs("get list watch"));
+    let objects = render("");
+    for (role, of) in [("rollbacks", "edit"), ("rollbacks", "admin"), ("rollbacks-view", "view")] {
+        let role = object(&objects, "ClusterRole", &format!("{NAME}-{role}"));
+        let label = format!("rbac.authorization.k8s.io/aggregate-to-{of}");
+        assert_eq!(role["metadata"]["labels"][label], "true");
+    }
+    assert!(!of_kind(&render(MINIMAL), "ClusterRole").into_iter().any(is_of_users));
+}
+
 #[test]
 fn every_role_is_bound_to_the_account_of_its_component_only() {
     for values in ALL {
         let objects = render(values);
         let accounts = of_kind(&objects, "ServiceAccount");
         for (role, binding) in [("ClusterRole", "ClusterRoleBinding"), ("Role", "RoleBinding")] {
-            let (roles, bindings) = (of_kind(&objects, role), of_kind(&objects, binding));
+            let (mut roles, bindings) = (of_kind(&objects, role), of_kind(&objects, binding));
+            roles.retain(|role| !is_of_users(role));
             assert_eq!(roles.len(), bindings.len());
             for role in roles {
                 let name = &role["metadata"]["name"];

@@ -6,7 +6,7 @@ use crate::harness::{Cluster, Driver, refused, volume};
 
 /// Kills the controller at each request of an operation in turn, before and after it is done, and repeats the operation
 /// in the next life. `check` looks at what is there then.
-fn killed_at_each_request(
+pub fn killed_at_each_request(
     prepare: impl AsyncFn(&mut Driver<'_>),
     operation: impl AsyncFn(&mut Driver<'_>),
     check: impl Fn(&Cluster),

@@ -10,6 +10,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use splitmirror::controller::{self, Config};
 use splitmirror::csi::proto::controller_client::ControllerClient;
+use splitmirror::csi::proto::group_controller_client::GroupControllerClient;
 use splitmirror::csi::proto::identity_client::IdentityClient;
 use splitmirror::csi::proto::volume_capability::access_mode::Mode;
 use splitmirror::csi::proto::volume_capability::{AccessMode, AccessType, BlockVolume};
@@ -106,8 +107,10 @@ impl Cluster {
         let stop = CancellationToken::new();
         let served = tokio::spawn(controller::serve(config, self.server.client(), stop.clone()));
         let channel = connect(path).await;
-        let (identity, controller) = (IdentityClient::new(channel.clone()), ControllerClient::new(channel));
-        Driver { cluster: self, identity, controller, stop, served }
+        let (identity, groups) =
+            (IdentityClient::new(channel.clone()), GroupControllerClient::new(channel.clone()));
+        let controller = ControllerClient::new(channel);
+        Driver { cluster: self, identity, controller, groups, stop, served }
     }
 
     /// An object.
@@ -126,6 +129,7 @@ pub struct Driver<'a> {
     pub cluster: &'a Cluster,
     pub identity: IdentityClient<Channel>,
     pub controller: ControllerClient<Channel>,
+    pub groups: GroupControllerClient<Channel>,
     stop: CancellationToken,
     served: JoinHandle<Result<(), serve::Error>>,
 }
@@ -133,8 +137,8 @@ pub struct Driver<'a> {
 impl Driver<'_> {
     /// Stops it in an orderly way.
     pub async fn stop(self) {
-        let Self { identity, controller, stop, served, .. } = self;
-        drop((identity, controller));
+        let Self { identity, controller, groups, stop, served, .. } = self;
+        drop((identity, controller, groups));
         stop.cancel();
         served.await.expect("no panic").expect("it serves");
     }

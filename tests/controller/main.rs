@@ -7,11 +7,13 @@
 //! | [`volumes`] | volumes and views from the call to the answer |
 //! | [`deletion`] | what is deleted, what is refused, what waits |
 //! | [`snapshots`] | splits, and their refusals |
+//! | [`groups`] | snapshots that are asked for and deleted together |
 //! | [`expansion`] | volumes that grow |
 //! | [`crashes`] | the controller is killed at each of its requests, or there are two of it |
 //! | [`outages`] | watches end, answers are lost, the API server is away |
 //! | [`lost_nodes`] | nodes that do not exist any more |
 //! | [`lists`] | pages, capacity |
+//! | [`rollbacks`] | claims are put back to snapshots |
 
 // The node agents' tests use other parts of it.
 #[allow(dead_code)]
@@ -20,11 +22,13 @@ mod api;
 mod crashes;
 mod deletion;
 mod expansion;
+mod groups;
 mod harness;
 mod lists;
 mod lost_nodes;
 mod modification;
 mod nodes;
 mod outages;
+mod rollbacks;
 mod snapshots;
 mod volumes;

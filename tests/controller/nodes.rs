@@ -116,6 +116,10 @@ fn carry_out(server: &ApiServer, resource: &str, name: &str, object: &Value, act
         Act::Refuse(class) if made && grows(object) => refuse("Resized", class),
         Act::Refuse(class) if made && changes(object) => refuse("Modified", class),
         Act::Refuse(class) if !made => refuse("Ready", class),
+        Act::Obey if made && spec["rollback"]["request"] != status["rollback"]["request"] => {
+            let done = json!({"request": spec["rollback"]["request"], "phase": "Done", "copied": "4Mi", "total": "4Mi"});
+            tell(json!({"rollback": done}));
+        }
         Act::Obey | Act::MergeSlowly if !made || grows(object) => tell(as_asked(server, resource, object)),
         Act::Obey | Act::MergeSlowly if changes(object) => tell(as_asked(server, resource, object)),
         Act::Obey | Act::MergeSlowly | Act::Refuse(_) => {}

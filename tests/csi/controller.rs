@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use splitmirror::csi::backend::Origin;
 use splitmirror::csi::backend::{Deadline, Nodes, ObjectRef};
 use splitmirror::csi::proto::plugin_capability::Type as PluginType;
 use splitmirror::csi::proto::plugin_capability::service::Type as ServiceType;
@@ -157,7 +158,6 @@ async fn each_bad_request_for_a_volume_has_its_code() {
         ),
         ("a snapshot that is not", from_snapshot("pvc-1", "no@such", Mode::SingleNodeWriter), Code::NotFound),
         ("a volume that is not", volume_source("no-such"), Code::NotFound),
-        ("a volume from a volume", volume_source("vol-1"), Code::InvalidArgument),
         (
             "mutable parameters",
             CreateVolumeRequest { mutable_parameters: [("a".into(), "b".into())].into(), ..good() },
@@ -207,14 +207,42 @@ async fn a_reader_gets_a_view_of_a_snapshot() {
         ..from_snapshot("larger", &snapshot.snapshot_id, Mode::MultiNodeReaderOnly)
     };
     assert_eq!(code(&driver.controller.create_volume(larger).await), Code::OutOfRange);
-    let writer = from_snapshot("writer", &snapshot.snapshot_id, Mode::SingleNodeWriter);
-    let error = driver.controller.create_volume(writer).await.expect_err("a writer");
-    assert_eq!(error.code(), Code::InvalidArgument);
-    assert!(error.message().contains("not implemented yet"), "{error:?}");
     assert_eq!(
         code(&driver.controller.delete_volume(delete(&volume.volume_id)).await),
         Code::FailedPrecondition
     );
+}
+
+#[tokio::test]
+async fn a_volume_that_is_written_to_is_made_from_a_snapshot_or_a_volume_as_large_as_that_or_larger() {
+    let mut driver = Driver::start().await;
+    let volume = driver.volume("pvc-1").await;
+    let snapshot = driver.snapshot("snap-1", &volume.volume_id).await;
+    let of_snapshot = from_snapshot("copy", &snapshot.snapshot_id, Mode::SingleNodeWriter);
+    let source = Source::Volume(VolumeSource { volume_id: volume.volume_id.clone() });
+    let of_volume = CreateVolumeRequest {
+        volume_capabilities: vec![mount(Mode::SingleNodeWriter, "")],
+        volume_content_source: Some(VolumeContentSource { r#type: Some(source) }),
+        ..volume_request("twin")
+    };
+    for (request, origin) in [
+        (of_snapshot, Origin::Snapshot(snapshot.snapshot_id.clone())),
+        (of_volume, Origin::Volume(volume.volume_id.clone())),
+    ] {
+        let sized = |from, to| CreateVolumeRequest { capacity_range: range(from, to), ..request.clone() };
+        for (from, to) in [(MIB, 0), (0, MIB)] {
+            assert_eq!(code(&driver.controller.create_volume(sized(from, to)).await), Code::OutOfRange);
+        }
+        let made = driver.controller.create_volume(sized(0, 0)).await.expect("made").into_inner().volume;
+        let made = made.expect("told");
+        assert_eq!(made.capacity_bytes, volume.capacity_bytes);
+        assert_eq!(made.content_source, request.volume_content_source);
+        let asked = driver.machine.volumes.asked().expect("it was asked");
+        assert_eq!(asked.0.origin, Some(origin));
+        let larger = CreateVolumeRequest { name: format!("{}-larger", request.name), ..sized(80 * MIB, 0) };
+        let larger = driver.controller.create_volume(larger).await.expect("made").into_inner().volume;
+        assert_eq!(larger.expect("told").capacity_bytes, 80 * MIB);
+    }
 }
 
 #[tokio::test]

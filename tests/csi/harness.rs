@@ -6,8 +6,10 @@ use std::sync::Arc;
 use hyper_util::rt::TokioIo;
 use splitmirror::csi::calls::Calls;
 use splitmirror::csi::proto::controller_client::ControllerClient;
+use splitmirror::csi::proto::group_controller_client::GroupControllerClient;
 use splitmirror::csi::proto::identity_client::IdentityClient;
 use splitmirror::csi::proto::node_client::NodeClient;
+use splitmirror::csi::proto::snapshot_metadata_client::SnapshotMetadataClient;
 use splitmirror::csi::proto::volume_capability::access_mode::Mode;
 use splitmirror::csi::proto::volume_capability::{AccessMode, AccessType, BlockVolume, MountVolume};
 use splitmirror::csi::proto::{
@@ -39,7 +41,9 @@ pub struct Driver {
     pub machine: Machine,
     pub identity: IdentityClient<Channel>,
     pub controller: ControllerClient<Channel>,
+    pub groups: GroupControllerClient<Channel>,
     pub node: NodeClient<Channel>,
+    pub metadata: SnapshotMetadataClient<Channel>,
     stop: CancellationToken,
     served: JoinHandle<()>,
 }
@@ -56,11 +60,11 @@ impl Driver {
         let endpoint: Endpoint = format!("unix://{}", path.display()).parse().expect("absolute");
         let socket = Socket::bind(&endpoint).expect("nobody else has it");
         let (volumes, kernel) = (&machine.volumes, &machine.kernel);
-        let services = Services::new(Calls::new(Operations::default())).controller(Arc::clone(volumes)).node(
-            Arc::clone(volumes),
-            Arc::clone(kernel),
-            NODE.to_owned(),
-        );
+        let services = Services::new(Calls::new(Operations::default()))
+            .controller(Arc::clone(volumes))
+            .snapshot_metadata(Arc::clone(volumes))
+            .groups(Arc::clone(volumes))
+            .node(Arc::clone(volumes), Arc::clone(kernel), NODE.to_owned());
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let served = tokio::spawn(async move {
@@ -71,7 +75,9 @@ impl Driver {
             machine,
             identity: IdentityClient::new(channel.clone()),
             controller: ControllerClient::new(channel.clone()),
-            node: NodeClient::new(channel),
+            groups: GroupControllerClient::new(channel.clone()),
+            node: NodeClient::new(channel.clone()),
+            metadata: SnapshotMetadataClient::new(channel),
             stop,
             served,
         }
@@ -79,8 +85,8 @@ impl Driver {
 
     /// Stops the server and starts a new one on the same machine.
     pub async fn restart(self) -> Self {
-        let Self { machine, identity, controller, node, stop, served } = self;
-        drop((identity, controller, node));
+        let Self { machine, identity, controller, groups, node, metadata, stop, served } = self;
+        drop((identity, controller, groups, node, metadata));
         stop.cancel();
         served.await.expect("it stopped");
         Self::on(machine).await

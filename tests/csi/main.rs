@@ -3,8 +3,10 @@
 
 mod controller;
 mod fake;
+mod groups;
 mod harness;
 mod modification;
 mod node;
 mod node_refusals;
+mod snapshot_metadata;
 mod snapshots;

@@ -130,6 +130,12 @@ impl<H: DeviceMapper> DeviceMapper for CutHost<H> {
     fn dm_message(&self, name: &str, message: &str) -> Result<()> {
         self.around(|host| host.dm_message(name, message))
     }
+    fn dm_discards(&self, devno: DevNo) -> Result<bool> {
+        self.inner.dm_discards(devno)
+    }
+    fn dm_refuse_discards(&self, devno: DevNo) -> Result<()> {
+        self.around(|host| host.dm_refuse_discards(devno))
+    }
     fn dm_sectors_written(&self, devno: DevNo) -> Result<Sectors> {
         self.inner.dm_sectors_written(devno)
     }

@@ -9,7 +9,7 @@ use splitmirror::ids::{LvName, VgName};
 use splitmirror::report::chain;
 use splitmirror::units::Bytes;
 use splitmirror::volume::info::{SlotState, SnapshotInfo, VolumeInfo};
-use splitmirror::volume::spec::{SnapshotSpec, VolumeSpec};
+use splitmirror::volume::spec::{GroupSpec, SnapshotSpec, VolumeSpec};
 
 use crate::aligned::Aligned;
 use crate::writer::open_direct;
@@ -84,6 +84,11 @@ pub fn volume_spec(name: &str, images: usize) -> VolumeSpec {
 
 pub fn snapshot_spec(name: &str, volume: &str) -> SnapshotSpec {
     SnapshotSpec { name: name.into(), volume: volume.parse().expect("legal"), min_in_sync: 1 }
+}
+
+pub fn group_spec(name: &str, volumes: &[&str]) -> GroupSpec {
+    let volumes = volumes.iter().map(|volume| volume.parse().expect("legal")).collect();
+    GroupSpec { name: name.into(), volumes, min_in_sync: 1 }
 }
 
 /// A new volume and its device.

@@ -64,12 +64,23 @@ pub struct Writers {
 impl Writers {
     /// Starts them. What is acknowledged is also noted on the disk `journal`, when given.
     pub fn start(device: &Path, plan: Plan, journal: Option<PathBuf>) -> Result<Self, String> {
+        Self::start_across(&[device], plan, journal)
+    }
+
+    /// Starts them on several devices: each write goes to one after the other in this order, and is acknowledged when it is
+    /// on all.
+    pub fn start_across(
+        devices: &[impl AsRef<Path>],
+        plan: Plan,
+        journal: Option<PathBuf>,
+    ) -> Result<Self, String> {
         let stop = Arc::new(AtomicBool::new(false));
         let acked: Arc<Vec<AtomicU64>> = Arc::new((0..plan.threads).map(|_| AtomicU64::new(0)).collect());
         let failed = Arc::new(Mutex::new(None));
         let mut threads = Vec::new();
         for thread in 0..plan.threads {
-            let file = open_direct(device, true)?;
+            let files: Vec<File> =
+                devices.iter().map(|device| open_direct(device.as_ref(), true)).collect::<Result<_, _>>()?;
             let journal = journal.as_ref().map(|path| open_direct(path, true)).transpose()?;
             let (stop, acked, failed) = (Arc::clone(&stop), Arc::clone(&acked), Arc::clone(&failed));
             threads.push(std::thread::spawn(move || {
@@ -80,7 +91,10 @@ impl Writers {
                     n += 1;
                     let block = plan.block(thread, n);
                     plan.fill(thread, n, block, data.bytes_mut());
-                    if let Err(error) = file.write_all_at(data.bytes(), block * BLOCK) {
+                    let mut each = files.iter();
+                    if let Err(error) =
+                        each.try_for_each(|file| file.write_all_at(data.bytes(), block * BLOCK))
+                    {
                         *failed.lock().expect("no panic") =
                             Some(format!("write {n} of thread {thread}: {error}"));
                         return;

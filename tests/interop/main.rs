@@ -5,6 +5,7 @@
 
 #[path = "../guest/aligned.rs"]
 mod aligned;
+mod clones;
 #[allow(dead_code)]
 #[path = "../guest/cut.rs"]
 mod cut;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         ours::our_metadata_and_a_backup_by_lvm2_agree,
         ours::a_disk_taken_out_of_our_pool_is_free_for_lvm2,
         ours::a_disk_of_our_pool_is_kept_by_lvm2,
+        clones::lvm2_reads_a_clone_at_every_stage_and_does_not_expose_what_is_not_filled,
         theirs::a_raid1_lv_of_two_images_is_adopted,
         theirs::a_raid1_lv_of_three_images_is_adopted,
         theirs::a_tracked_split_by_lvm2_is_adopted_and_merged_in_full,

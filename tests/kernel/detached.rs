@@ -1,6 +1,7 @@
 //! Snapshots that become volumes.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use splitmirror::report::Class;
 
@@ -22,12 +23,14 @@ pub fn a_snapshot_becomes_a_volume_under_load_without_a_copy_of_its_image(disks:
     let other = lab::split(&engine, "other", "v")?;
     let cut_other = check_instant(&image(&other)?, &plan(51), &cut, &ANY.1)?;
     writers.wait_for(50)?;
-    let too_many = engine.detach_snapshot("new", &snapshot.id, 4);
+    let too_many = engine.detach_snapshot(&lab::volume_spec("new", 4), &snapshot.id);
     ensure(too_many.as_ref().is_err_and(|e| e.class() == Class::OutOfRange), || format!("{too_many:?}"))?;
-    engine.detach_snapshot("new", &snapshot.id, 2).map_err(say)?;
-    let again = engine.detach_snapshot("new", &snapshot.id, 2).map_err(say)?;
+    let begun = Instant::now();
+    engine.detach_snapshot(&lab::volume_spec("new", 2), &snapshot.id).map_err(say)?;
+    println!("usable after {:?}", begun.elapsed());
+    let again = engine.detach_snapshot(&lab::volume_spec("new", 2), &snapshot.id).map_err(say)?;
     ensure(again.slots.len() == 2, || format!("{again:?}"))?;
-    let taken = engine.detach_snapshot("new", &other.id, 2);
+    let taken = engine.detach_snapshot(&lab::volume_spec("new", 2), &other.id);
     ensure(taken.as_ref().is_err_and(|e| e.class() == Class::Exists), || format!("{taken:?}"))?;
     writers.wait_for(50)?;
     lab::settle(&engine)?;

@@ -5,11 +5,14 @@
 
 #[path = "../guest/aligned.rs"]
 mod aligned;
+mod changes;
+mod clones;
 mod crashes;
 #[path = "../guest/cut.rs"]
 mod cut;
 mod detached;
 mod filesystems;
+mod groups;
 #[path = "../guest/mod.rs"]
 mod guest;
 mod host;
@@ -51,6 +54,11 @@ fn main() -> ExitCode {
         scenario!(snapshots::a_slot_that_is_missing_in_the_running_table_is_copied_in_full, 4),
         scenario!(rollbacks::a_rollback_copies_what_has_changed_and_the_snapshots_stay, 5),
         scenario!(rollbacks::a_volume_in_use_is_not_rolled_back_and_one_rolled_back_is_not_used, 4),
+        scenario!(clones::a_clone_is_used_at_once_and_filled_under_load_without_a_break, 4),
+        scenario!(clones::a_clone_of_a_busy_volume_is_an_instant_of_it_and_costs_no_image, 4),
+        scenario!(clones::a_clone_refuses_discards_and_keeps_to_its_rate, 4),
+        scenario!(changes::blocks_that_differ_between_snapshots_are_told_to_the_block, 5),
+        scenario!(groups::a_group_is_one_instant_of_a_writer_that_goes_from_one_volume_to_the_other, 4),
         scenario!(images::a_new_image_is_copied_in_full_and_no_other_is_written_to, 5),
         scenario!(images::images_come_and_go_under_load_and_beside_snapshots, 6),
         scenario!(images::rates_and_images_that_reads_avoid_are_changed_under_load, 4),
@@ -70,6 +78,12 @@ fn main() -> ExitCode {
     for operation in crashes::OPERATIONS {
         let name = format!("{}_survives_a_power_cut", operation.name);
         scenarios.push(Scenario::cut(&name, 4, operation));
+    }
+    for (name, operation) in [("split", groups::Operation::Split), ("merge", groups::Operation::Merge)] {
+        let death = format!("{name}_of_a_group_survives_the_death_of_the_process");
+        scenarios
+            .push(Scenario::new(&death, 4, move |disks| operation.survives_the_death_of_the_process(disks)));
+        scenarios.push(Scenario::cut(&format!("{name}_of_a_group_survives_a_power_cut"), 4, operation));
     }
     guest::main(&scenarios)
 }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use splitmirror::report::Class;
 use splitmirror::units::Bytes;
+use splitmirror::volume::info::SnapshotInfo;
+use splitmirror::volume::spec::RollbackSpec;
 
 use crate::cut::{CutHost, Cutter, survive};
 use crate::lab::{self, Outcome, ensure, say};
@@ -30,7 +32,7 @@ pub fn a_rollback_copies_what_has_changed_and_the_snapshots_stay(disks: &[PathBu
         let legs = lab::attached_images(&engine, "v")?;
         let before = legs.iter().map(|(_, leg)| sectors_written(leg)).collect::<Outcome<Vec<_>>>()?;
         let mut told = Bytes::ZERO;
-        engine.roll_back(&back_to.id, |progress| told = told.max(progress.done)).map_err(say)?;
+        engine.roll_back(&to(back_to), |progress| told = told.max(progress.done)).map_err(say)?;
         for ((slot, leg), before) in legs.iter().zip(before) {
             let written = Bytes((sectors_written(leg)? - before) * 512);
             ensure(written == marked, || format!("{written} written to image {slot}, {marked} marked"))?;
@@ -47,6 +49,10 @@ pub fn a_rollback_copies_what_has_changed_and_the_snapshots_stay(disks: &[PathBu
     check_instant(&device, &plan(11), &cut_new, &cut_new).map(|_| ())
 }
 
+fn to(snapshot: &SnapshotInfo) -> RollbackSpec {
+    RollbackSpec { snapshot: snapshot.id.clone(), request: None }
+}
+
 pub fn a_volume_in_use_is_not_rolled_back_and_one_rolled_back_is_not_used(disks: &[PathBuf]) -> Outcome {
     let engine = lab::new_pool(disks, 3)?;
     let device = lab::new_volume(&engine, "v", 3)?;
@@ -58,7 +64,7 @@ pub fn a_volume_in_use_is_not_rolled_back_and_one_rolled_back_is_not_used(disks:
     let refused = |done: Result<(), splitmirror::engine::Error>| {
         ensure(done.as_ref().is_err_and(|error| error.class() == Class::Precondition), || format!("{done:?}"))
     };
-    refused(engine.roll_back(&snapshot.id, |_| {}))?;
+    refused(engine.roll_back(&to(&snapshot), |_| {}))?;
     let end = writers.stop()?;
     check_instant(&device, &plan(12), &end, &end)?;
     drop(engine);
@@ -66,14 +72,14 @@ pub fn a_volume_in_use_is_not_rolled_back_and_one_rolled_back_is_not_used(disks:
     // The process dies after the rollback is committed: each call after that is a write into the array.
     let calls = {
         let engine = lab::open_on(CutHost::new(lab::host(), Cutter::die_at(u64::MAX)))?;
-        engine.roll_back(&snapshot.id, |_| {}).map_err(say)?;
+        engine.roll_back(&to(&snapshot), |_| {}).map_err(say)?;
         engine.host().moments()
     };
     let writers = Writers::start(&device, plan(13), None)?;
     writers.wait_for(50)?;
     writers.stop()?;
     let engine = lab::open_on(CutHost::new(lab::host(), Cutter::die_at(calls / 2)))?;
-    ensure(survive(|| engine.roll_back(&snapshot.id, |_| {})).is_none(), || "it was not cut".into())?;
+    ensure(survive(|| engine.roll_back(&to(&snapshot), |_| {})).is_none(), || "it was not cut".into())?;
     drop(engine);
     let engine = lab::open()?;
     refused(engine.open_device("v").map(|_| ()))?;

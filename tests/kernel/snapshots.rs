@@ -50,11 +50,20 @@ pub fn the_image_of_a_snapshot_refuses_writes(disks: &[PathBuf]) -> Outcome {
     ensure(written.is_err(), || "it can be written to".into())
 }
 
+pub fn sectors_read(device: &Path) -> Outcome<u64> {
+    counted(device, 2)
+}
+
 pub fn sectors_written(device: &Path) -> Outcome<u64> {
+    counted(device, 6)
+}
+
+/// A field of a block device's statistics.
+fn counted(device: &Path, field: usize) -> Outcome<u64> {
     let name = device.file_name().and_then(|n| n.to_str()).ok_or("no device name")?;
     let text = std::fs::read_to_string(format!("/sys/block/{name}/stat")).map_err(say)?;
     text.split_ascii_whitespace()
-        .nth(6)
+        .nth(field)
         .and_then(|n| n.parse().ok())
         .ok_or_else(|| format!("stat of {name}: {text}"))
 }

@@ -6,6 +6,8 @@
 //! | [`server`] | that the API server in memory is what the others take it for |
 //! | [`life`] | volumes, snapshots and views from the wish to the end; what is told meanwhile |
 //! | [`refusals`] | wishes that cannot be met, and objects that do not fit the disks |
+//! | [`groups`] | snapshots that are cut and merged together |
+//! | [`rollbacks`] | volumes are put back to snapshots |
 //! | [`import`] | objects that are gone come back |
 //! | [`outages`] | the API server fails, the agent dies, the machine loses power |
 //! | [`pools`] | groups made, extended, adopted, refused; two agents of one name |
@@ -14,6 +16,7 @@
 #[allow(dead_code)]
 #[path = "../api/mod.rs"]
 mod api;
+mod groups;
 mod harness;
 // The tests of the CSI services use other parts of it.
 mod import;
@@ -25,4 +28,5 @@ mod modification;
 mod outages;
 mod pools;
 mod refusals;
+mod rollbacks;
 mod server;

@@ -5,15 +5,18 @@ use std::time::{Duration, Instant};
 
 use hyper_util::rt::TokioIo;
 use splitmirror::csi::proto::controller_client::ControllerClient;
+use splitmirror::csi::proto::group_controller_client::GroupControllerClient;
 use splitmirror::csi::proto::node_client::NodeClient;
+use splitmirror::csi::proto::snapshot_metadata_client::SnapshotMetadataClient;
 use splitmirror::csi::proto::volume_capability::access_mode::Mode;
 use splitmirror::csi::proto::volume_capability::{AccessMode, AccessType, BlockVolume, MountVolume};
 use splitmirror::csi::proto::volume_content_source::{SnapshotSource, Type as Source};
 use splitmirror::csi::proto::{
-    CapacityRange, ControllerExpandVolumeRequest, CreateSnapshotRequest, CreateVolumeRequest,
-    DeleteSnapshotRequest, DeleteVolumeRequest, NodeExpandVolumeRequest, NodeGetInfoRequest,
-    NodeGetVolumeStatsRequest, NodePublishVolumeRequest, NodeStageVolumeRequest, NodeUnpublishVolumeRequest,
-    NodeUnstageVolumeRequest, Snapshot, Volume, VolumeCapability, VolumeContentSource,
+    CapacityRange, ControllerExpandVolumeRequest, CreateSnapshotRequest, CreateVolumeGroupSnapshotRequest,
+    CreateVolumeRequest, DeleteSnapshotRequest, DeleteVolumeGroupSnapshotRequest, DeleteVolumeRequest,
+    GetMetadataDeltaRequest, NodeExpandVolumeRequest, NodeGetInfoRequest, NodeGetVolumeStatsRequest,
+    NodePublishVolumeRequest, NodeStageVolumeRequest, NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest,
+    Snapshot, Volume, VolumeCapability, VolumeContentSource, VolumeGroupSnapshot,
 };
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
@@ -29,7 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Driver {
     runtime: Runtime,
     controller: ControllerClient<Channel>,
+    groups: GroupControllerClient<Channel>,
     node: NodeClient<Channel>,
+    metadata: SnapshotMetadataClient<Channel>,
 }
 
 /// An answer, or the code and message of a refusal.
@@ -86,9 +91,11 @@ impl Driver {
         let endpoint = Endpoint::from_static("http://localhost");
         let channel = runtime.block_on(endpoint.connect_with_connector(connector));
         let channel = channel.map_err(|error| format!("connect: {error}"))?;
-        let (controller, mut node) = (ControllerClient::new(channel.clone()), NodeClient::new(channel));
+        let (controller, groups) =
+            (ControllerClient::new(channel.clone()), GroupControllerClient::new(channel.clone()));
+        let (mut node, metadata) = (NodeClient::new(channel.clone()), SnapshotMetadataClient::new(channel));
         runtime.block_on(node.node_get_info(NodeGetInfoRequest {})).map_err(said)?;
-        Ok(Self { runtime, controller, node })
+        Ok(Self { runtime, controller, groups, node, metadata })
     }
 
     /// CreateVolume.
@@ -105,6 +112,12 @@ impl Driver {
             volume_content_source: Some(VolumeContentSource { r#type: Some(source) }),
             ..request(name, 0, capability)
         })
+    }
+
+    /// CreateVolume that holds what a snapshot or a volume holds.
+    pub fn clone_of(&mut self, source: Source, request: CreateVolumeRequest) -> Answer<Volume> {
+        let volume_content_source = Some(VolumeContentSource { r#type: Some(source) });
+        self.create(CreateVolumeRequest { volume_content_source, ..request })
     }
 
     /// DeleteVolume.
@@ -140,6 +153,46 @@ impl Driver {
         let request =
             DeleteSnapshotRequest { snapshot_id: snapshot.to_owned(), ..DeleteSnapshotRequest::default() };
         self.runtime.block_on(self.controller.delete_snapshot(request)).map(drop)
+    }
+
+    /// GetMetadataDelta from a place on: offset and length of each range.
+    pub fn changed(&mut self, base: &str, target: &str, from: i64) -> Answer<Vec<(i64, i64)>> {
+        let request = GetMetadataDeltaRequest {
+            base_snapshot_id: base.to_owned(),
+            target_snapshot_id: target.to_owned(),
+            starting_offset: from,
+            ..GetMetadataDeltaRequest::default()
+        };
+        self.runtime.block_on(async {
+            let mut stream = self.metadata.get_metadata_delta(request).await?.into_inner();
+            let mut ranges = Vec::new();
+            while let Some(message) = stream.message().await? {
+                ranges
+                    .extend(message.block_metadata.iter().map(|range| (range.byte_offset, range.size_bytes)));
+            }
+            Ok(ranges)
+        })
+    }
+
+    /// CreateVolumeGroupSnapshot.
+    pub fn group(&mut self, name: &str, volumes: &[String]) -> Answer<VolumeGroupSnapshot> {
+        let request = CreateVolumeGroupSnapshotRequest {
+            name: name.to_owned(),
+            source_volume_ids: volumes.to_vec(),
+            ..CreateVolumeGroupSnapshotRequest::default()
+        };
+        let answer = self.runtime.block_on(self.groups.create_volume_group_snapshot(request))?;
+        answer.into_inner().group_snapshot.ok_or_else(|| Status::internal("no group in the answer"))
+    }
+
+    /// DeleteVolumeGroupSnapshot.
+    pub fn delete_group(&mut self, group: &str, snapshots: &[String]) -> Answer<()> {
+        let request = DeleteVolumeGroupSnapshotRequest {
+            group_snapshot_id: group.to_owned(),
+            snapshot_ids: snapshots.to_vec(),
+            ..DeleteVolumeGroupSnapshotRequest::default()
+        };
+        self.runtime.block_on(self.groups.delete_volume_group_snapshot(request)).map(drop)
     }
 
     /// NodeStageVolume.

@@ -3,11 +3,11 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use splitmirror::csi::proto::volume_capability::access_mode::Mode;
-use splitmirror::csi::proto::{CreateVolumeRequest, VolumeCapability};
+use splitmirror::csi::proto::{CreateVolumeRequest, Volume, VolumeCapability};
 use splitmirror::volume::info::{PoolInfo, SlotState, SnapshotInfo, VolumeInfo};
 use tonic::Code;
 
@@ -58,7 +58,6 @@ fn file_system(fs: &str, mib: i64, views: bool) -> Outcome {
     write(&at.join("after"), b"later")?;
     refused("expand with a snapshot", driver.expand(&id, mib * 2), Code::FailedPrecondition)?;
     refused("delete with a snapshot", driver.delete(&id), Code::FailedPrecondition)?;
-    refused("a writable copy", driver.view("copy", &snapshot.snapshot_id, &writer), Code::InvalidArgument)?;
 
     let view = driver.view("view-1", &snapshot.snapshot_id, &reader).map_err(said)?;
     if views {
@@ -299,15 +298,37 @@ pub fn command_line(_: &str) -> Outcome {
     standalone.stop()
 }
 
-/// A raw block volume put back to a snapshot while its server goes on; refused while it is published.
-pub fn rolled_back(_: &str) -> Outcome {
-    const LEN: usize = 1 << 20;
+/// A server in a new pool, and a raw block volume of it that is published.
+struct Opened {
+    standalone: Standalone,
+    driver: Driver,
+    volume: Volume,
+    at: PathBuf,
+}
+
+fn opened() -> Result<Opened, String> {
     create_pool()?;
     let standalone = Standalone::start()?;
     let mut driver = Driver::connect()?;
     let writer = raw(Mode::SingleNodeWriter);
     let volume = driver.create(request("pvc-1", 64, &writer)).map_err(said)?;
     let at = driver.open(&volume, &writer).map_err(said)?;
+    Ok(Opened { standalone, driver, volume, at })
+}
+
+/// Deletes a volume that nobody uses, its snapshots before, and stops the server.
+fn ended(standalone: Standalone, mut driver: Driver, volume: &Volume, snapshots: &[String]) -> Outcome {
+    for snapshot in snapshots {
+        patiently(|| driver.delete_snapshot(snapshot))?;
+    }
+    driver.delete(&volume.volume_id).map_err(said)?;
+    standalone.stop()
+}
+
+/// A raw block volume put back to a snapshot while its server goes on; refused while it is published.
+pub fn rolled_back(_: &str) -> Outcome {
+    const LEN: usize = 1 << 20;
+    let Opened { standalone, mut driver, volume, at } = opened()?;
     write_at(&at, 8 << 20, &vec![1; LEN])?;
     driver.snapshot("nightly", &volume.volume_id).map_err(said)?;
     write_at(&at, 8 << 20, &vec![2; LEN])?;
@@ -325,14 +346,71 @@ pub fn rolled_back(_: &str) -> Outcome {
     let copied = done["copied"].as_u64().unwrap_or_default();
     // What is marked, in regions of 2 MiB.
     that(&format!("only what has changed is copied: {done}"), copied == 4 << 20)?;
-    let at = driver.open(&volume, &writer).map_err(said)?;
+    let at = driver.open(&volume, &raw(Mode::SingleNodeWriter)).map_err(said)?;
     that("what was there is there again", read_at(&at, 8 << 20, LEN)? == vec![1; LEN])?;
     that("and what was not is not", read_at(&at, 32 << 20, LEN)? == vec![0; LEN])?;
     driver.close(&volume.volume_id).map_err(said)?;
     let snapshot: SnapshotInfo = json(&["snapshot", "show", "nightly"])?;
-    patiently(|| driver.delete_snapshot(&snapshot.id))?;
-    driver.delete(&volume.volume_id).map_err(said)?;
-    standalone.stop()
+    ended(standalone, driver, &volume, &[snapshot.id])
+}
+
+/// A volume in use gets fewer images and more, by hand, while its server goes on.
+pub fn changed(_: &str) -> Outcome {
+    const LEN: usize = 1 << 20;
+    let Opened { standalone, mut driver, volume, at } = opened()?;
+    write_at(&at, 8 << 20, &vec![1; LEN])?;
+    let set = |more: &[&str]| -> Result<VolumeInfo, String> {
+        json(&[&["volume", "set", "pvc-1"][..], more].concat())
+    };
+    that("one image has left", set(&["--images", "2"])?.slots.len() == 2)?;
+    write_at(&at, 8 << 20, &vec![2; LEN])?;
+    let wider = set(&["--images", "3", "--min-recovery-rate", "100000"])?;
+    that("one is new", wider.slots.len() == 3 && wider.min_recovery_rate == Some(100_000))?;
+    // The server sees the copy through.
+    run(&mut splitmirror(&["volume", "show", "pvc-1", "--watch"])?)?;
+    let whole: VolumeInfo = json(&["volume", "show", "pvc-1"])?;
+    that("all are in sync", whole.slots.iter().all(|slot| slot.state == SlotState::InSync))?;
+    let refusal = |more: &[&str]| set(more).err().unwrap_or_default();
+    that("too few are refused", refusal(&["--images", "1"]).contains("2 to 10"))?;
+    that("so are more than there are disks for", refusal(&["--images", "4"]).contains("no room"))?;
+    that("and avoiding all", refusal(&["--write-mostly", "0,1,2"]).contains("cannot avoid all"))?;
+    driver.snapshot("nightly", &volume.volume_id).map_err(said)?;
+    that("a snapshot stays where it is", refusal(&["--images", "2"]).contains("is snapshot pvc-1@nightly"))?;
+    that("what was written is there", read_at(&at, 8 << 20, LEN)? == vec![2; LEN])?;
+    driver.close(&volume.volume_id).map_err(said)?;
+    let snapshot: SnapshotInfo = json(&["snapshot", "show", "nightly"])?;
+    ended(standalone, driver, &volume, &[snapshot.id])
+}
+
+/// What an incremental backup reads: only what it needs to make the newer snapshot of the older one.
+pub fn changed_blocks(_: &str) -> Outcome {
+    const LEN: usize = 1 << 20;
+    let Opened { standalone, mut driver, volume, at } = opened()?;
+    write_at(&at, 8 << 20, &vec![1; LEN])?;
+    write_at(&at, 16 << 20, &vec![1; LEN])?;
+    let monday = driver.snapshot("monday", &volume.volume_id).map_err(said)?.snapshot_id;
+    // Of one the half, another one with what it held, a third one that was empty.
+    write_at(&at, (8 << 20) + 4096, &vec![2; LEN / 2])?;
+    write_at(&at, 16 << 20, &vec![1; LEN])?;
+    write_at(&at, 40 << 20, &vec![3; LEN])?;
+    let tuesday = driver.snapshot("tuesday", &volume.volume_id).map_err(said)?.snapshot_id;
+    write_at(&at, 50 << 20, &vec![4; LEN])?;
+    driver.close(&volume.volume_id).map_err(said)?;
+    let len = i64::try_from(LEN).map_err(|error| error.to_string())?;
+    let expected = [((8 << 20) + 4096, len / 2), (40 << 20, len)];
+    let told = driver.changed(&monday, &tuesday, 0).map_err(said)?;
+    that(&format!("what differs, and no more: {told:?}"), told == expected)?;
+    let rest = driver.changed(&monday, &tuesday, 9 << 20).map_err(said)?;
+    that(&format!("it goes on anywhere: {rest:?}"), rest == expected[1..])?;
+    let beyond = driver.changed(&monday, &tuesday, 65 << 20);
+    refused("beyond the end", beyond, Code::OutOfRange)?;
+    let runs: Vec<serde_json::Value> = json(&["snapshot", "blocks", "tuesday", "--since", "monday"])?;
+    let runs: Vec<_> = runs.iter().map(|run| (run["offset"].as_i64(), run["length"].as_i64())).collect();
+    that(&format!("{runs:?}"), runs == expected.map(|(offset, length)| (Some(offset), Some(length))))?;
+    let held: Vec<serde_json::Value> = json(&["snapshot", "blocks", "monday"])?;
+    let held: Vec<_> = held.iter().filter_map(|run| run["offset"].as_i64()).collect();
+    that(&format!("what is there at all: {held:?}"), held == [8 << 20, 16 << 20])?;
+    ended(standalone, driver, &volume, &[monday, tuesday])
 }
 
 fn http(path: &str) -> Result<String, String> {

@@ -1,8 +1,10 @@
 //! `splitmirror standalone` as an orchestrator meets it: upstream's csi-sanity, and journeys of our own, over real
 //! volumes on a real kernel. Runs in a guest; `xtask/src/contract.rs` tells how.
 
+mod clones;
 mod deaths;
 mod driver;
+mod groups;
 mod guest;
 mod journeys;
 mod upstream;
@@ -19,7 +21,7 @@ struct Scenario {
     run: fn(&str) -> Outcome,
 }
 
-const SCENARIOS: [Scenario; 13] = [
+const SCENARIOS: [Scenario; 19] = [
     Scenario {
         name: "sanity_mount",
         needs: "disks=3 size=512M mem=768 timeout=400 alone",
@@ -34,6 +36,7 @@ const SCENARIOS: [Scenario; 13] = [
     Scenario { name: "xfs_journey", needs: "disks=3 size=1G mem=768", run: journeys::xfs },
     Scenario { name: "btrfs_journey", needs: "disks=3 size=1G mem=768", run: journeys::btrfs },
     Scenario { name: "block_journey", needs: "disks=3 size=1G mem=768", run: journeys::block },
+    Scenario { name: "group_journey", needs: "disks=3 size=1G mem=768", run: groups::journey },
     Scenario {
         name: "killed_and_started_again",
         needs: "disks=3 size=1G mem=768",
@@ -48,6 +51,11 @@ const SCENARIOS: [Scenario; 13] = [
     Scenario { name: "bad_input", needs: "disks=3 size=1G mem=768", run: journeys::bad_input },
     Scenario { name: "damaged_pool", needs: "disks=3 size=1G mem=768", run: journeys::damaged_pool },
     Scenario { name: "command_line", needs: "disks=4 size=1G mem=768", run: journeys::command_line },
+    Scenario { name: "ext4_clone", needs: "disks=4 size=1G mem=768", run: clones::ext4 },
+    Scenario { name: "xfs_clone", needs: "disks=4 size=1G mem=768", run: clones::xfs },
+    Scenario { name: "btrfs_clone", needs: "disks=4 size=1G mem=768", run: clones::btrfs },
+    Scenario { name: "changed_blocks", needs: "disks=3 size=1G mem=768", run: journeys::changed_blocks },
+    Scenario { name: "changed_by_hand", needs: "disks=3 size=1G mem=768", run: journeys::changed },
     Scenario { name: "rolled_back_by_hand", needs: "disks=3 size=1G mem=768", run: journeys::rolled_back },
 ];
 

@@ -1,9 +1,10 @@
 //! The end state: whatever happened, this must hold when the engine is content.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
-use splitmirror::engine::Settings;
 use splitmirror::engine::group::Group;
+use splitmirror::engine::{Engine, Settings};
 use splitmirror::host::sim::SimHost;
 use splitmirror::host::{DeviceMapper, TargetLine};
 use splitmirror::ids::{DmId, HiddenUuid};
@@ -11,8 +12,9 @@ use splitmirror::lvm2::check::{Severity, check as check_metadata};
 use splitmirror::lvm2::model::LogicalVolume;
 use splitmirror::raid::RaidStatus;
 use splitmirror::report::chain;
-use splitmirror::units::{Extents, Sectors};
-use splitmirror::volume::info::{SlotState, SnapshotInfo, VolumeInfo};
+use splitmirror::units::{Bytes, Extents, Sectors};
+use splitmirror::volume::changes::BLOCK;
+use splitmirror::volume::info::{GroupInfo, SlotState, SnapshotInfo, VolumeInfo};
 
 use crate::machine::{Machine, Process, pieces, snapshot_id, top, vg};
 
@@ -20,6 +22,16 @@ use crate::machine::{Machine, Process, pieces, snapshot_id, top, vg};
 pub fn check(machine: &mut Machine, process: &mut Process, context: &str) {
     if let Err(wrong) = Checker::new(machine).and_then(|mut checker| checker.all(process)) {
         panic!("{context}: {wrong}");
+    }
+}
+
+/// Checks that of each group all snapshots can be used, or none: also before what failed is repeated. Panics with `context`
+/// in its message.
+pub fn all_or_none(process: &mut Process, context: &str) {
+    let groups = process.engine().and_then(Engine::group_snapshots);
+    for group in groups.unwrap_or_else(|error| panic!("{context}: groups: {}", chain(&error))) {
+        let usable = group.snapshots.iter().any(|snapshot| snapshot.ready);
+        assert_eq!(usable, group.ready, "{context}: {group:?}");
     }
 }
 
@@ -51,7 +63,9 @@ impl<'a> Checker<'a> {
         for name in names {
             self.legs(&name).map_err(|wrong| format!("volume {name}: {wrong}"))?;
             self.snapshots(&name)?;
+            self.changes(&name, process)?;
         }
+        self.groups(process)?;
         self.extents()
     }
 
@@ -170,9 +184,23 @@ impl<'a> Checker<'a> {
             }
         }
         let history = self.machine.history(name);
+        self.base(name, images[0], &history.sectors())?;
         let contents = self.contents(images[0], &history.sectors())?;
         let moments = history.moments(&contents)?;
         same("acknowledged writes on the legs", moments.end(), &history.len())
+    }
+
+    /// What nobody has written to a clone is what it was made from.
+    fn base(&self, name: &str, image: &LogicalVolume, written: &[u64]) -> Check {
+        let Some(base) = &self.machine.volumes[name].base else { return Ok(()) };
+        let pieces = pieces(&self.group, image);
+        let is: Vec<u8> =
+            pieces.iter().flat_map(|(disk, start, len)| self.host.peek(disk, *start, *len)).collect();
+        let written: BTreeSet<u64> = written.iter().copied().collect();
+        let sectors = (0..).zip(is.chunks(512).zip(base.chunks(512)));
+        let differ = sectors.filter(|(sector, (is, base))| is != base && !written.contains(sector));
+        let wrong: Vec<u64> = differ.map(|(sector, _)| sector).take(8).collect();
+        same("sectors that are not what the clone was made from", &wrong, &Vec::new())
     }
 
     /// Disk and sector of a sector of an LV.
@@ -233,6 +261,71 @@ impl<'a> Checker<'a> {
             known.cut = first..=last;
             if known.golden.is_none() {
                 known.golden = Some(self.host.fork());
+            }
+        }
+        Ok(())
+    }
+
+    /// Every snapshot of a volume, in slices of a block.
+    fn blocks(&self, name: &str) -> Vec<(String, Vec<Vec<u8>>)> {
+        let subs = self.sub_lvs(name);
+        let block = usize::try_from(BLOCK.0).expect("small");
+        let read = |snapshot: &String| {
+            let tag = format!("splitmirror.io/snapshot={snapshot}");
+            let (image, _) = subs.iter().find(|(image, _)| image.tags.contains(&tag)).expect("checked");
+            let pieces = pieces(&self.group, image);
+            let bytes: Vec<u8> =
+                pieces.iter().flat_map(|(disk, at, len)| self.host.peek(disk, *at, *len)).collect();
+            (snapshot_id(name, snapshot), bytes.chunks(block).map(<[u8]>::to_vec).collect())
+        };
+        self.machine.volumes[name].snapshots.keys().map(read).collect()
+    }
+
+    /// The engine tells exactly the blocks that differ between any two snapshots, or that hold anything.
+    fn changes(&self, name: &str, process: &mut Process) -> Check {
+        let engine = process.engine().map_err(|error| chain(&error))?;
+        let told = |id: &str, base: Option<&str>| -> Result<BTreeSet<u64>, String> {
+            let (mut told, mut from) = (BTreeSet::new(), Some(Bytes::ZERO));
+            while let Some(at) = from {
+                let part = engine.blocks(id, base, at).map_err(|error| chain(&error))?;
+                let starts =
+                    part.ranges.iter().flat_map(|range| range.start.0 / BLOCK.0..range.end.0 / BLOCK.0);
+                told.extend(starts);
+                from = part.next;
+            }
+            Ok(told)
+        };
+        let zeroes = vec![0; usize::try_from(BLOCK.0).expect("small")];
+        let snapshots = self.blocks(name);
+        for (id, blocks) in &snapshots {
+            let holding =
+                (0..).zip(blocks).filter(|(_, block)| **block != zeroes).map(|(at, _)| at).collect();
+            same(&format!("blocks of {id}"), &told(id, None)?, &holding)?;
+            for (base, others) in &snapshots {
+                let pairs = (0..).zip(blocks.iter().zip(others));
+                let differ = pairs.filter(|(_, (one, other))| one != other).map(|(at, _)| at).collect();
+                same(&format!("blocks of {id} since {base}"), &told(id, Some(base))?, &differ)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The snapshots of a group are from one instant: there is a time at which all volumes held what they show.
+    fn groups(&self, process: &mut Process) -> Check {
+        let listed = process.engine().and_then(Engine::group_snapshots).map_err(|error| chain(&error))?;
+        let volumes_of = |group: &GroupInfo| group.snapshots.iter().map(|s| s.volume.to_string()).collect();
+        let is = listed.iter().map(|group| (group.id.clone(), volumes_of(group))).collect();
+        same("groups", &is, &self.machine.groups)?;
+        for (group, volumes) in &self.machine.groups {
+            let times: Vec<Range<u64>> = volumes
+                .iter()
+                .map(|name| {
+                    self.machine.history(name).times(&self.machine.volumes[name].snapshots[group].cut)
+                })
+                .collect();
+            let latest = times.iter().map(|time| time.start).max();
+            if latest >= times.iter().map(|time| time.end).min() {
+                return Err(format!("group {group} of {volumes:?} is from no instant, but from {times:?}"));
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use std::time::Duration;
 use splitmirror::host::sim::{Call, Cut, Fault, Stop, run};
 use splitmirror::report::chain;
 
-use crate::check::check;
+use crate::check::{all_or_none, check};
 use crate::foreign;
 use crate::machine::{Machine, Process, top};
 
@@ -142,6 +142,7 @@ impl Operation {
             let failed =
                 engine.recover().unwrap_or_else(|error| panic!("{context}: recover: {}", chain(&error)));
             assert!(failed.is_empty(), "{context}: recover: {failed:?}");
+            all_or_none(&mut process, context);
         }
         process
     }

@@ -1,7 +1,7 @@
 //! What a volume can hold after its applications' writes, some of which were under way when power was lost.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use splitmirror::host::sim::{Journal, Write};
 
@@ -11,6 +11,8 @@ pub struct History {
     acknowledged: Vec<Write>,
     /// Writes under way at a power cut, each with the number of writes acknowledged before it.
     uncertain: Vec<(usize, Write)>,
+    /// What a clone held at first, by sector; every other sector held 0.
+    initial: BTreeMap<u64, u64>,
 }
 
 impl History {
@@ -18,7 +20,13 @@ impl History {
     pub fn new(journal: &Journal, uncertain: &[(usize, Write)]) -> Self {
         let mut uncertain = uncertain.to_vec();
         uncertain.extend(journal.pending.map(|write| (journal.acknowledged.len(), write)));
-        Self { acknowledged: journal.acknowledged.clone(), uncertain }
+        Self { acknowledged: journal.acknowledged.clone(), uncertain, initial: BTreeMap::new() }
+    }
+
+    /// The same of a volume that held this at first.
+    pub fn starting_from(mut self, initial: impl Fn(u64) -> u64) -> Self {
+        self.initial = self.sectors().into_iter().map(|sector| (sector, initial(sector))).collect();
+        self
     }
 
     /// How many writes are acknowledged.
@@ -60,10 +68,17 @@ impl History {
         Ok(first..=last)
     }
 
+    /// In the time that the values of all volumes' writes tell: from when to when the volume was at one of these moments.
+    pub fn times(&self, moments: &RangeInclusive<usize>) -> Range<u64> {
+        let time = |moment: usize| self.acknowledged.get(moment).map(|write| write.value);
+        let from = moments.start().checked_sub(1).and_then(time).unwrap_or(0);
+        from..time(*moments.end()).unwrap_or(u64::MAX)
+    }
+
     /// From when to when a sector can have held a value; 0 is what it held at first. `writes` are the acknowledged ones
     /// to this sector.
     fn lifetime(&self, sector: u64, value: u64, writes: &[(usize, u64)]) -> Option<(usize, usize)> {
-        let from = if value == 0 {
+        let from = if value == self.initial.get(&sector).copied().unwrap_or_default() {
             0
         } else if let Some((at, _)) = writes.iter().find(|(_, written)| *written == value) {
             *at

@@ -1,8 +1,9 @@
 //! A machine with a pool, and what the test knows of its volumes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use splitmirror::engine::group::Group;
@@ -13,7 +14,7 @@ use splitmirror::ids::{LvName, VgName};
 use splitmirror::lvm2::model::{LogicalVolume, SegmentKind};
 use splitmirror::report::{Class, chain};
 use splitmirror::units::{Bytes, Sectors};
-use splitmirror::volume::spec::{SnapshotSpec, VolumeSpec};
+use splitmirror::volume::spec::{GroupSpec, SnapshotSpec, VolumeSpec};
 
 use crate::history::History;
 
@@ -50,6 +51,10 @@ pub struct Volume {
     pub snapshots: BTreeMap<String, Snapshot>,
     /// Writes of which power cuts left open whether they were done.
     pub uncertain: Vec<(usize, Write)>,
+    /// What a clone held at first.
+    pub base: Option<Arc<Vec<u8>>>,
+    /// The id of the snapshot whose image it was.
+    pub image_of: Option<String>,
 }
 
 /// A machine, and what the test knows of it.
@@ -65,6 +70,8 @@ pub struct Machine {
     pub volumes: BTreeMap<String, Volume>,
     /// Its views, by name, and the snapshots' ids.
     pub views: BTreeMap<String, String>,
+    /// Its group snapshots, by name, and their volumes. Each member has the group's name.
+    pub groups: BTreeMap<String, Vec<String>>,
 }
 
 /// The pool's name.
@@ -105,9 +112,23 @@ pub fn volume_spec(name: &str, images: usize) -> VolumeSpec {
     }
 }
 
+/// A clone.
+pub fn clone_spec(size: Bytes) -> VolumeSpec {
+    VolumeSpec { size, ..volume_spec("c", 2) }
+}
+
 /// An ordinary snapshot.
 pub fn snapshot_spec(volume: &str, name: &str) -> SnapshotSpec {
     SnapshotSpec { name: name.to_owned(), volume: lv(volume), min_in_sync: 1 }
+}
+
+/// An ordinary group snapshot.
+pub fn group_spec(name: &str, volumes: &[&str]) -> GroupSpec {
+    GroupSpec {
+        name: name.to_owned(),
+        volumes: volumes.iter().map(|volume| lv(volume)).collect(),
+        min_in_sync: 1,
+    }
 }
 
 /// A process: it opens the group when it first needs it, and keeps the engine.
@@ -167,7 +188,14 @@ impl Machine {
         let host = SimHost::new(1);
         host.sync_speed(16_384);
         let disks = (0..4).map(|_| host.add_disk(Bytes::mib(16))).collect();
-        Self { host, disks, pool: Vec::new(), volumes: BTreeMap::new(), views: BTreeMap::new() }
+        Self {
+            host,
+            disks,
+            pool: Vec::new(),
+            volumes: BTreeMap::new(),
+            views: BTreeMap::new(),
+            groups: BTreeMap::new(),
+        }
     }
 
     /// The same with a pool on the first three.
@@ -182,6 +210,15 @@ impl Machine {
     pub fn with_volume(images: usize) -> Self {
         let mut machine = Self::with_pool();
         machine.create("a", images);
+        machine.host.sleep(Duration::from_secs(2));
+        machine
+    }
+
+    /// The same with another busy volume `b`.
+    pub fn with_two_volumes(images: usize) -> Self {
+        let mut machine = Self::with_pool();
+        machine.create("a", images);
+        machine.create("b", 2);
         machine.host.sleep(Duration::from_secs(2));
         machine
     }
@@ -229,10 +266,64 @@ impl Machine {
 
     /// A volume was made.
     pub fn created(&mut self, name: &str, images: usize) {
-        let volume =
-            Volume { images, size: SIZE, active: true, snapshots: BTreeMap::new(), uncertain: Vec::new() };
+        let volume = Volume {
+            images,
+            size: SIZE,
+            active: true,
+            snapshots: BTreeMap::new(),
+            uncertain: Vec::new(),
+            base: None,
+            image_of: None,
+        };
         self.volumes.insert(name.to_owned(), volume);
         self.host.keep_busy(&top(name), SIZE.sectors_floor(), 1);
+    }
+
+    /// A clone was made of a volume as it was some time since `begun`, or of a snapshot of it. It holds that already, though it
+    /// is not filled; from now on there is load on it.
+    pub fn cloned(&mut self, name: &str, size: Bytes, source: &str, snapshot: Option<&str>, begun: usize) {
+        let len = size.sectors_floor();
+        let base = self.host.peek(&format!("/dev/mapper/{}", top(name)), Sectors(0), len);
+        let value =
+            |sector: u64| u64::from_le_bytes(base[sector_at(sector)][..8].try_into().expect("eight bytes"));
+        let history = self.history(source);
+        let written: BTreeSet<u64> = history.sectors().into_iter().collect();
+        let contents = written.iter().map(|sector| (*sector, value(*sector))).collect();
+        let moments = history.moments(&contents).expect("a clone holds what its source held");
+        let since = match snapshot {
+            Some(snapshot) => self.volumes[source].snapshots[snapshot].cut.clone(),
+            None => begun..=history.len(),
+        };
+        assert!(
+            moments.start() <= since.end() && since.start() <= moments.end(),
+            "{moments:?}, not {since:?}"
+        );
+        let blank = (0..len.0).filter(|sector| !written.contains(sector));
+        assert!(
+            blank.into_iter().all(|sector| base[sector_at(sector)].iter().all(|byte| *byte == 0)),
+            "the rest is blank"
+        );
+        self.created(name, 2);
+        let volume = self.volumes.get_mut(name).expect("just made");
+        (volume.size, volume.base) = (size, Some(Arc::new(base)));
+        self.host.keep_busy(&top(name), len, 1);
+    }
+
+    /// Makes a clone of a snapshot of `a`, and lets it begin to fill.
+    pub fn with_clone(mut self, size: Bytes) -> Self {
+        self.split("a", "one");
+        self.host.sleep(Duration::from_secs(1));
+        let mut process = self.process();
+        process
+            .engine()
+            .expect("open")
+            .create_clone(&clone_spec(size), &snapshot_id("a", "one"))
+            .expect("cloned");
+        self.cloned("c", size, "a", Some("one"), 0);
+        self.host.sync_speed(4096);
+        process.engine().expect("open").advance().expect("advanced");
+        self.host.sleep(Duration::from_millis(250));
+        self
     }
 
     /// Makes a snapshot.
@@ -247,6 +338,21 @@ impl Machine {
         let now = self.host.journal(&top(volume)).acknowledged.len();
         let volume = self.volumes.get_mut(volume).expect("a volume");
         volume.snapshots.insert(name.to_owned(), Snapshot { cut: begun..=now, golden: None });
+    }
+
+    /// A group snapshot was made, some time since so many writes to each of its volumes.
+    pub fn snapped_together(&mut self, name: &str, volumes: &[&str], begun: usize) {
+        for volume in volumes {
+            self.snapped(volume, name, begun);
+        }
+        self.groups.insert(name.to_owned(), volumes.iter().map(|volume| (*volume).to_owned()).collect());
+    }
+
+    /// A group snapshot is gone.
+    pub fn merged_together(&mut self, name: &str) {
+        for volume in self.groups.remove(name).unwrap_or_default() {
+            self.volumes.get_mut(&volume).expect("a volume").snapshots.remove(name);
+        }
     }
 
     /// A volume holds what a snapshot of it holds.
@@ -268,19 +374,21 @@ impl Machine {
         self.host.rewind(&top(volume), cut);
     }
 
-    /// A snapshot has become a volume, whose first image is what the snapshot was.
-    pub fn detached(&mut self, volume: &str, snapshot: &str, new: &str, images: usize) {
-        let known = self.volumes.get_mut(volume).expect("a volume").snapshots.remove(snapshot);
-        let golden = known.and_then(|snapshot| snapshot.golden).expect("it was looked at before");
+    /// A snapshot of a volume has become a volume, whose first image is what the snapshot was.
+    pub fn detached(&mut self, name: &str, images: usize, source: &str, snapshot: &str) {
+        let known = self.volumes[source].snapshots.get(snapshot);
         let group = Group::read(&self.host, &vg(), &Settings::default(), None).expect("a group");
-        let image = group.vg().lv(&lv(new).image(0)).expect("the new volume has images");
+        let image = group.vg().lv(&lv(name).image(0)).expect("it has images");
         for (disk, start, len) in pieces(&group, image) {
-            let differ = self.host.differs_from(&golden, &disk, start, len);
-            assert!(differ.is_empty(), "volume {new} is not what snapshot {snapshot} was: {differ:?}");
+            let golden = known.as_ref().and_then(|snapshot| snapshot.golden.as_ref());
+            let differ =
+                golden.map_or_else(Vec::new, |golden| self.host.differs_from(golden, &disk, start, len));
+            assert!(differ.is_empty(), "volume {name} is not what snapshot {snapshot} was: {differ:?}");
         }
-        let size = self.volumes[volume].size;
-        let known = Volume { images, size, active: true, snapshots: BTreeMap::new(), uncertain: Vec::new() };
-        self.volumes.insert(new.to_owned(), known);
+        self.cloned(name, self.volumes[source].size, source, Some(snapshot), 0);
+        self.volumes.get_mut(source).expect("a volume").snapshots.remove(snapshot);
+        let new = self.volumes.get_mut(name).expect("just made");
+        (new.images, new.image_of) = (images, Some(snapshot_id(source, snapshot)));
     }
 
     /// A volume is gone.
@@ -298,6 +406,11 @@ impl Machine {
     pub fn merge_all(&mut self, process: &mut Process) -> EngineResult<()> {
         for view in std::mem::take(&mut self.views).into_keys() {
             process.engine()?.delete_volume(&view)?;
+        }
+        for group in self.groups.keys().cloned().collect::<Vec<_>>() {
+            process.engine()?.delete_group_snapshot(&group)?;
+            process.finish()?;
+            self.merged_together(&group);
         }
         for (name, volume) in &mut self.volumes {
             for snapshot in std::mem::take(&mut volume.snapshots).into_keys() {
@@ -323,8 +436,19 @@ impl Machine {
 
     /// What the applications wrote to a volume.
     pub fn history(&self, volume: &str) -> History {
-        History::new(&self.host.journal(&top(volume)), &self.volumes[volume].uncertain)
+        let of = &self.volumes[volume];
+        let history = History::new(&self.host.journal(&top(volume)), &of.uncertain);
+        let Some(base) = &of.base else { return history };
+        history.starting_from(|sector| {
+            u64::from_le_bytes(base[sector_at(sector)][..8].try_into().expect("eight bytes"))
+        })
     }
+}
+
+/// Where a sector is among bytes.
+pub fn sector_at(sector: u64) -> std::ops::Range<usize> {
+    let at = usize::try_from(sector).expect("a small volume") * 512;
+    at..at + 512
 }
 
 /// Where an LV of linear segments lies: disk, first sector, sectors.

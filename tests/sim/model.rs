@@ -9,10 +9,13 @@ use std::time::Duration;
 use proptest::prelude::*;
 use splitmirror::host::sim::{Cut, Fault, Stop, run};
 use splitmirror::report::{Class, chain};
+use splitmirror::volume::spec::GroupSpec;
 
 use crate::check::check;
 use crate::foreign;
-use crate::machine::{LARGER, Machine, Process, lv, snapshot_id, snapshot_spec, top, volume_spec};
+use crate::machine::{
+    LARGER, Machine, Process, group_spec, lv, snapshot_id, snapshot_spec, top, volume_spec,
+};
 
 /// How much time a test may take is decided here.
 const CASES: u32 = 24;
@@ -20,6 +23,7 @@ const OPERATIONS: usize = 10;
 
 const VOLUMES: [&str; 2] = ["a", "b"];
 const SNAPSHOTS: [&str; 3] = ["one", "two", "three"];
+const GROUP: &str = "both";
 const VIEWS: [&str; 2] = ["look", "see"];
 
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +31,10 @@ enum Operation {
     Create { volume: usize, images: usize },
     Delete { volume: usize },
     Split { volume: usize, snapshot: usize, min_in_sync: usize },
+    Detach { volume: usize, snapshot: usize },
     Merge { volume: usize, snapshot: usize },
+    SplitGroup { min_in_sync: usize },
+    MergeGroup,
     View { view: usize, volume: usize, snapshot: usize },
     DeleteView { view: usize },
     Expand { volume: usize },
@@ -57,6 +64,9 @@ fn operation() -> impl Strategy<Value = Operation> {
             Operation::Split { volume, snapshot, min_in_sync }
         }),
         5 => pair().prop_map(|(volume, snapshot)| Operation::Merge { volume, snapshot }),
+        2 => pair().prop_map(|(volume, snapshot)| Operation::Detach { volume, snapshot }),
+        3 => (1..=2_usize).prop_map(|min_in_sync| Operation::SplitGroup { min_in_sync }),
+        2 => Just(Operation::MergeGroup),
         1 => (0..VIEWS.len(), pair()).prop_map(|(view, (volume, snapshot))| {
             Operation::View { view, volume, snapshot }
         }),
@@ -113,6 +123,17 @@ impl Operation {
             Self::Merge { volume, snapshot } => {
                 engine.delete_snapshot(&snapshot_id(VOLUMES[volume], &name(volume, snapshot)))
             }
+            Self::Detach { volume, snapshot } => engine
+                .detach_snapshot(
+                    &volume_spec(VOLUMES[1 - volume], 2),
+                    &snapshot_id(VOLUMES[volume], &name(volume, snapshot)),
+                )
+                .map(drop),
+            Self::SplitGroup { min_in_sync } => {
+                let spec = GroupSpec { min_in_sync, ..group_spec(GROUP, &VOLUMES) };
+                engine.create_group_snapshot(&spec).map(drop)
+            }
+            Self::MergeGroup => engine.delete_group_snapshot(GROUP),
             Self::View { view, volume, snapshot } => engine
                 .create_view(VIEWS[view], &snapshot_id(VOLUMES[volume], &name(volume, snapshot)))
                 .map(drop),
@@ -134,7 +155,7 @@ impl Operation {
         match self {
             Self::Create { volume, images } if exists(machine, volume) => {
                 let known = machine.volumes.get_mut(VOLUMES[volume]).expect("exists");
-                if known.images != images {
+                if known.images != images || known.image_of.is_some() {
                     return Err(Class::Exists);
                 }
                 known.active = true;
@@ -173,6 +194,54 @@ impl Operation {
                     return Err(Class::Precondition);
                 }
                 known.snapshots.remove(&name(volume, snapshot));
+                Ok(())
+            }
+            Self::Detach { volume, snapshot } => {
+                let (new, id) = (VOLUMES[1 - volume], snapshot_id(VOLUMES[volume], &name(volume, snapshot)));
+                if let Some(known) = machine.volumes.get_mut(new) {
+                    // It is this one when it was made so before.
+                    if known.image_of.as_ref() != Some(&id) || known.images != 2 {
+                        return Err(Class::Exists);
+                    }
+                    known.active = true;
+                    if let Some(of) = machine.volumes.get_mut(VOLUMES[volume]) {
+                        of.active = true;
+                    }
+                    return Ok(());
+                }
+                let viewed = machine.views.values().any(|of| *of == id);
+                let known = machine.volumes.get_mut(VOLUMES[volume]).ok_or(Class::NotFound)?;
+                known.active = true;
+                known.snapshots.get(&name(volume, snapshot)).ok_or(Class::NotFound)?;
+                if viewed {
+                    return Err(Class::Precondition);
+                }
+                machine.detached(new, 2, VOLUMES[volume], &name(volume, snapshot));
+                Ok(())
+            }
+            Self::SplitGroup { min_in_sync } => {
+                // One after the other is brought up.
+                for volume in VOLUMES {
+                    machine.volumes.get_mut(volume).ok_or(Class::NotFound)?.active = true;
+                }
+                if machine.groups.contains_key(GROUP) {
+                    return Ok(());
+                }
+                let spare = |volume: &&str| {
+                    let known = &machine.volumes[*volume];
+                    known.images - known.snapshots.len() > min_in_sync
+                };
+                if !VOLUMES.iter().all(spare) {
+                    return Err(Class::Precondition);
+                }
+                machine.snapped_together(GROUP, &VOLUMES, 0);
+                Ok(())
+            }
+            Self::MergeGroup => {
+                for volume in machine.groups.get(GROUP).cloned().unwrap_or_default() {
+                    machine.volumes.get_mut(&volume).expect("it has a snapshot").active = true;
+                }
+                machine.merged_together(GROUP);
                 Ok(())
             }
             Self::View { view, volume, snapshot } => {

@@ -5,11 +5,14 @@ use std::time::Duration;
 use splitmirror::engine::pool;
 use splitmirror::host::DeviceMapper;
 use splitmirror::raid::RaidTable;
+use splitmirror::volume::spec::RollbackSpec;
 use splitmirror::volume::tune::{Change, WriteMostly};
 
 use crate::crash::{Mode, Operation};
+
 use crate::machine::{
-    LARGER, Machine, Process, lv, options, snapshot_id, snapshot_spec, top, vg, volume_spec,
+    LARGER, Machine, Process, SIZE, clone_spec, group_spec, lv, options, snapshot_id, snapshot_spec, top, vg,
+    volume_spec,
 };
 
 /// One test for each way to fail.
@@ -61,6 +64,9 @@ cut_everywhere! {
     merging_the_newer_split: merge_of_two("two");
     rolling_back_to_the_only_split: roll_back(&["one"]);
     rolling_back_to_the_newer_split: roll_back(&["one", "two"]);
+    splitting_a_group: split_group();
+    splitting_a_group_beside_older_splits: split_group_again();
+    merging_a_group: merge_group();
     adding_an_image: set_images(2, 3);
     adding_two_images: set_images(2, 4);
     adding_two_images_beside_a_split: add_beside_a_split();
@@ -68,10 +74,17 @@ cut_everywhere! {
     removing_two_images: set_images(4, 2);
     removing_an_image_beside_a_split: remove_beside_a_split();
     tuning_a_volume: tune();
-    detaching_the_only_split: detach(&["one"]);
-    detaching_the_older_split: detach(&["one", "two"]);
+    detaching_the_only_split: detach(Machine::with_wide_volume(3), &["one"]);
+    detaching_the_older_split: detach(Machine::with_wide_volume(3), &["one", "two"]);
+    detaching_a_split_beside_that_of_the_first_image: detach(first_image_is_split(), &["one"]);
+    detaching_a_split_as_a_volume_of_three_images: detach_as_three();
     creating_a_view: create_view();
     deleting_a_view: delete_view();
+    cloning_a_snapshot: clone_snapshot();
+    cloning_a_volume: clone_volume();
+    filling_a_clone: fill();
+    deleting_a_clone_that_is_not_filled: delete_clone();
+    activating_a_clone_that_is_not_filled: activate_clone();
 }
 
 fn make_pool() -> Operation {
@@ -234,6 +247,10 @@ fn merge_of_two(which: &str) -> Operation {
     }
 }
 
+fn rollback_to(snapshot: &str) -> RollbackSpec {
+    RollbackSpec { snapshot: snapshot_id("a", snapshot), request: Some("the-first".to_owned()) }
+}
+
 /// To the last of these splits, while nobody uses the volume.
 fn roll_back(splits: &[&str]) -> Operation {
     let mut before = Machine::with_volume(3);
@@ -248,14 +265,14 @@ fn roll_back(splits: &[&str]) -> Operation {
     if splits.len() == 1 {
         Operation {
             before,
-            act: |process| process.engine()?.roll_back(&snapshot_id("a", "one"), |_| {}),
+            act: |process| process.engine()?.roll_back(&rollback_to("one"), |_| {}),
             done: |machine, _| machine.rolled_back("a", "one"),
             finish: false,
         }
     } else {
         Operation {
             before,
-            act: |process| process.engine()?.roll_back(&snapshot_id("a", "two"), |_| {}),
+            act: |process| process.engine()?.roll_back(&rollback_to("two"), |_| {}),
             done: |machine, _| machine.rolled_back("a", "two"),
             finish: false,
         }
@@ -273,12 +290,12 @@ fn now_has<const IMAGES: usize>(machine: &mut Machine, _: usize) {
 
 fn set_images(from: usize, to: usize) -> Operation {
     let before = Machine::with_wide_volume(from);
-    let (act, done): (fn(&mut Process) -> _, fn(&mut Machine, usize)) = match to {
-        2 => (act_images::<2>, now_has::<2>),
-        3 => (act_images::<3>, now_has::<3>),
-        _ => (act_images::<4>, now_has::<4>),
-    };
-    Operation { before, act, done, finish: true }
+    let four = Operation { before, act: act_images::<4>, done: now_has::<4>, finish: true };
+    match to {
+        2 => Operation { act: act_images::<2>, done: now_has::<2>, ..four },
+        3 => Operation { act: act_images::<3>, done: now_has::<3>, ..four },
+        _ => four,
+    }
 }
 
 fn add_beside_a_split() -> Operation {
@@ -320,9 +337,101 @@ fn tune() -> Operation {
     }
 }
 
+fn clone_snapshot() -> Operation {
+    let mut before = Machine::with_volume(3);
+    before.split("a", "one");
+    before.host.sleep(Duration::from_secs(1));
+    Operation {
+        before,
+        act: |process| {
+            process.engine()?.create_clone(&clone_spec(LARGER), &snapshot_id("a", "one")).map(drop)
+        },
+        done: |machine, _| machine.cloned("c", LARGER, "a", Some("one"), 0),
+        finish: false,
+    }
+}
+
+fn clone_volume() -> Operation {
+    Operation {
+        before: Machine::with_volume(3),
+        act: |process| process.engine()?.clone_volume(&clone_spec(SIZE), &lv("a"), 1).map(drop),
+        done: |machine, begun| machine.cloned("c", SIZE, "a", None, begun),
+        finish: false,
+    }
+}
+
+fn fill() -> Operation {
+    Operation {
+        before: Machine::with_volume(3).with_clone(LARGER),
+        act: |process| process.engine()?.advance().map(drop),
+        done: |_, _| {},
+        finish: true,
+    }
+}
+
+fn delete_clone() -> Operation {
+    let before = Machine::with_volume(3).with_clone(SIZE);
+    before.host.rest(&top("c"));
+    Operation {
+        before,
+        act: |process| process.engine()?.delete_volume("c"),
+        done: |machine, _| machine.gone("c"),
+        finish: false,
+    }
+}
+
+fn activate_clone() -> Operation {
+    let before = Machine::with_volume(3).with_clone(SIZE);
+    before.process().engine().expect("open").deactivate(&lv("c")).expect("stopped");
+    Operation { before, act: |process| process.engine()?.activate(&lv("c")), done: |_, _| {}, finish: false }
+}
+
+fn split_group() -> Operation {
+    Operation {
+        before: Machine::with_two_volumes(2),
+        act: |process| process.engine()?.create_group_snapshot(&group_spec("both", &["a", "b"])).map(drop),
+        done: |machine, _| machine.snapped_together("both", &["a", "b"], 0),
+        finish: false,
+    }
+}
+
+fn split_group_again() -> Operation {
+    let mut before = Machine::with_two_volumes(3);
+    before.split("a", "one");
+    before.host.sleep(Duration::from_secs(1));
+    let mut process = before.process();
+    crate::check::check(&mut before, &mut process, "before the group");
+    Operation { before, ..split_group() }
+}
+
+fn merge_group() -> Operation {
+    let mut before = Machine::with_two_volumes(2);
+    let mut process = before.process();
+    (split_group().act)(&mut process).expect("split");
+    before.snapped_together("both", &["a", "b"], 0);
+    before.host.sleep(Duration::from_secs(1));
+    crate::check::check(&mut before, &mut process, "before the merge");
+    Operation {
+        before,
+        act: |process| process.engine()?.delete_group_snapshot("both"),
+        done: |machine, _| machine.merged_together("both"),
+        finish: true,
+    }
+}
+
+fn first_image_is_split() -> Machine {
+    let mut machine = Machine::with_slow_first_image(3);
+    machine.split("a", "zero");
+    machine.host.sleep(Duration::from_secs(1));
+    machine
+}
+
+fn act_detach<const IMAGES: usize>(process: &mut Process) -> splitmirror::engine::Result<()> {
+    process.engine()?.detach_snapshot(&volume_spec("new", IMAGES), &snapshot_id("a", "one")).map(drop)
+}
+
 /// The first of these splits becomes a volume of two images.
-fn detach(splits: &[&str]) -> Operation {
-    let mut before = Machine::with_wide_volume(3);
+fn detach(mut before: Machine, splits: &[&str]) -> Operation {
     for name in splits {
         before.split("a", name);
         before.host.sleep(Duration::from_secs(1));
@@ -331,9 +440,17 @@ fn detach(splits: &[&str]) -> Operation {
     crate::check::check(&mut before, &mut process, "before the detachment");
     Operation {
         before,
-        act: |process| process.engine()?.detach_snapshot("new", &snapshot_id("a", "one"), 2).map(drop),
-        done: |machine, _| machine.detached("a", "one", "new", 2),
+        act: act_detach::<2>,
+        done: |machine, _| machine.detached("new", 2, "a", "one"),
         finish: true,
+    }
+}
+
+fn detach_as_three() -> Operation {
+    Operation {
+        act: act_detach::<3>,
+        done: |machine, _| machine.detached("new", 3, "a", "one"),
+        ..detach(Machine::with_wide_volume(3), &["one"])
     }
 }
 

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use splitmirror::host::DeviceMapper;
 use splitmirror::host::sim::{Cut, Fault, Stop, run};
-use splitmirror::report::chain;
+use splitmirror::host::{Blocks as _, DeviceMapper};
+use splitmirror::report::{Class, chain};
+use splitmirror::units::Bytes;
+use splitmirror::volume::spec::RollbackSpec;
 
 use crate::check::check;
 use crate::foreign;
-use crate::machine::{Machine, Process, snapshot_id, snapshot_spec, top};
+use crate::machine::{Machine, Process, group_spec, snapshot_id, snapshot_spec, top};
 
 const EIO: i32 = 5;
 
@@ -109,4 +111,91 @@ fn an_image_that_somebody_has_open_is_not_split_off() {
     split("one")(&mut process).expect("split");
     let info = machine.host.dm_info("vg-a_rimage_1").expect("looked").expect("a device");
     assert!(info.read_only);
+}
+
+#[test]
+fn a_rollback_that_was_carried_out_is_not_repeated_for_the_same_request() {
+    let mut machine = Machine::with_volume(2);
+    machine.split("a", "one");
+    machine.rest();
+    let mut process = machine.process();
+    let engine = process.engine().expect("open");
+    let device = engine.open_device("a").expect("it is up").path;
+    let back =
+        |request: &str| RollbackSpec { snapshot: snapshot_id("a", "one"), request: Some(request.to_owned()) };
+    let (old, new) = (vec![1; 4096], vec![2; 4096]);
+    let first = || engine.host().read(&device, Bytes::ZERO, Bytes::kib(4)).expect("readable");
+    let split = first();
+    engine.host().write(&device, Bytes::ZERO, &old).expect("writable");
+    engine.begin_rollback(&back("monday")).expect("begun");
+    let other = engine.begin_rollback(&back("tuesday")).expect_err("another one is under way");
+    assert_eq!(other.class(), Class::Precondition);
+    let info = engine.volume("a").expect("listed").expect("there");
+    let told = info.rollback.expect("it is told");
+    assert_eq!((told.request.as_deref(), info.rolled_back_for), (Some("monday"), None));
+    assert!(told.total > Bytes::ZERO, "{told:?}");
+    while engine.advance().expect("advanced") {}
+    assert_eq!(first(), split, "it is as it was");
+
+    engine.host().write(&device, Bytes::ZERO, &new).expect("writable");
+    engine.begin_rollback(&back("monday")).expect("it was done");
+    while engine.advance().expect("advanced") {}
+    assert_eq!(first(), new, "what was written since is there");
+    let info = engine.volume("a").expect("listed").expect("there");
+    assert_eq!((info.rollback, info.rolled_back_for.as_deref()), (None, Some("monday")));
+
+    engine.begin_rollback(&back("tuesday")).expect("begun");
+    while engine.advance().expect("advanced") {}
+    assert_eq!(first(), split);
+}
+
+#[test]
+fn a_group_that_another_tool_took_a_member_from_is_not_ready_and_can_be_deleted() {
+    let mut machine = Machine::with_two_volumes(2);
+    let mut process = machine.process();
+    let spec = group_spec("both", &["a", "b"]);
+    let engine = process.engine().expect("open");
+    let group = engine.create_group_snapshot(&spec).expect("split");
+    assert!(group.ready);
+    let of_b = group.snapshots.iter().find(|snapshot| snapshot.volume.as_str() == "b").expect("a member");
+    foreign::disown(&machine.host, &format!("b_rimage_{}", of_b.slot));
+    let left = engine.group_snapshots().expect("listed");
+    assert!(!left[0].ready && left[0].snapshots.len() == 1, "{left:?}");
+    let again = engine.create_group_snapshot(&spec).expect_err("it is not the group that was asked for");
+    assert_eq!(again.class(), Class::Precondition, "{}", chain(&again));
+    engine.delete_group_snapshot("both").expect("deleted");
+    engine.delete_snapshot(&snapshot_id("b", &format!("image-{}", of_b.slot))).expect("merged");
+    process.finish().expect("finished");
+    check(&mut machine, &mut process, "all merged");
+}
+
+#[test]
+fn a_group_takes_no_name_twice_and_its_members_are_not_deleted_alone() {
+    let mut machine = Machine::with_two_volumes(3);
+    machine.split("a", "one");
+    let mut process = machine.process();
+    let engine = process.engine().expect("open");
+    let class = |error: splitmirror::engine::Error| error.class();
+    let create = |name: &str, volumes: &[&str]| engine.create_group_snapshot(&group_spec(name, volumes));
+    assert_eq!(create("none", &[]).map_err(class).err(), Some(Class::Invalid));
+    assert_eq!(create("one", &["a", "b"]).map_err(class).err(), Some(Class::Exists), "a snapshot's");
+    assert_eq!(create("both", &["a", "c"]).map_err(class).err(), Some(Class::NotFound));
+    create("both", &["a", "b"]).expect("split");
+    assert_eq!(create("both", &["a"]).map_err(class).err(), Some(Class::Exists), "another group's");
+    let single = engine.create_snapshot(&snapshot_spec("a", "both"));
+    assert_eq!(single.map_err(class).err(), Some(Class::Exists), "a group's");
+    let alone = engine.delete_snapshot(&snapshot_id("a", "both"));
+    assert_eq!(alone.map_err(class).err(), Some(Class::Invalid));
+    assert_eq!(
+        create("more", &["a", "b"]).map_err(class).err(),
+        Some(Class::Precondition),
+        "b has no image left"
+    );
+    engine.create_view("look", &snapshot_id("b", "both")).expect("a view");
+    assert_eq!(engine.delete_group_snapshot("both").map_err(class).err(), Some(Class::Precondition));
+    assert_eq!(engine.group_snapshots().expect("listed")[0].snapshots.len(), 2, "all members stay");
+    engine.delete_volume("look").expect("gone");
+    machine.snapped_together("both", &["a", "b"], 0);
+    process.finish().expect("finished");
+    check(&mut machine, &mut process, "as it was");
 }

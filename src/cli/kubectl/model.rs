@@ -8,10 +8,11 @@ use kube::ResourceExt;
 use serde::Serialize;
 
 use crate::api::conditions::{self, Type};
+use crate::api::external::VolumeSnapshot;
 use crate::api::snapshot::SnapshotPhase;
 use crate::api::volume::{Slot, VolumePhase};
 use crate::api::{MirrorSnapshot, MirrorVolume, Percent, Size};
-use crate::cli::kubectl::objects::{Objects, VolumeSnapshot};
+use crate::cli::kubectl::objects::Objects;
 use crate::csi::DRIVER;
 
 /// Where a claim says who provides its volume.
@@ -324,6 +325,6 @@ fn refusal(conditions: &[Condition], of: Type) -> Option<String> {
         Type::Resized => Some(format!("it does not grow: {message}")),
         Type::Modified => Some(format!("it is not changed: {message}")),
         Type::Deleted => Some(format!("it is not deleted: {message}")),
-        Type::Degraded => None,
+        Type::Degraded | Type::Complete => None,
     }
 }

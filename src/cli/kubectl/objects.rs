@@ -7,71 +7,14 @@ use std::time::Duration;
 use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::api::ListParams;
-use kube::core::{ApiResource, Object};
 use kube::runtime::reflector::{Lookup, Store};
 use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use crate::api::external::{self, VolumeSnapshot, VolumeSnapshotContent};
 use crate::api::{MirrorSnapshot, MirrorVolume};
-
-/// A `VolumeSnapshot`, as much of it as is shown.
-pub type VolumeSnapshot = Object<VolumeSnapshotSpec, VolumeSnapshotStatus>;
-
-/// What a `VolumeSnapshot` is of.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct VolumeSnapshotSpec {
-    /// From where.
-    #[serde(default)]
-    pub source: SnapshotSource,
-}
-
-/// From where a `VolumeSnapshot` is.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SnapshotSource {
-    /// The claim.
-    pub persistent_volume_claim_name: Option<String>,
-}
-
-/// What came of a `VolumeSnapshot`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct VolumeSnapshotStatus {
-    /// The content that it is bound to.
-    pub bound_volume_snapshot_content_name: Option<String>,
-    /// It can be used.
-    pub ready_to_use: Option<bool>,
-    /// Why it cannot.
-    pub error: Option<SnapshotError>,
-}
-
-/// Why a `VolumeSnapshot` cannot be used.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct SnapshotError {
-    /// For people.
-    pub message: Option<String>,
-}
-
-/// A `VolumeSnapshotContent`, as much of it as is shown.
-pub type VolumeSnapshotContent = Object<ContentSpec, ContentStatus>;
-
-/// Whose a `VolumeSnapshotContent` is.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct ContentSpec {
-    /// The driver.
-    pub driver: String,
-}
-
-/// What a `VolumeSnapshotContent` is about.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ContentStatus {
-    /// The CSI id.
-    pub snapshot_handle: Option<String>,
-}
 
 /// All objects at one time.
 #[derive(Clone, Debug, Default)]
@@ -104,17 +47,6 @@ pub struct Watched {
     changed: mpsc::UnboundedReceiver<watcher::Result<()>>,
 }
 
-fn snapshot_resource(kind: &str, plural: &str) -> ApiResource {
-    let (group, version) = ("snapshot.storage.k8s.io", "v1");
-    ApiResource {
-        group: group.to_owned(),
-        version: version.to_owned(),
-        api_version: format!("{group}/{version}"),
-        kind: kind.to_owned(),
-        plural: plural.to_owned(),
-    }
-}
-
 impl Watched {
     /// Begins to watch: claims and VolumeSnapshots of one namespace, or of all. A cluster may have no snapshots.
     ///
@@ -122,8 +54,8 @@ impl Watched {
     /// The API server does not answer, or refuses.
     pub async fn begin(client: &Client, namespace: Option<&str>) -> kube::Result<Self> {
         let (tell, changed) = mpsc::unbounded_channel();
-        let of_snapshots = snapshot_resource("VolumeSnapshot", "volumesnapshots");
-        let of_contents = snapshot_resource("VolumeSnapshotContent", "volumesnapshotcontents");
+        let of_snapshots = external::volume_snapshots();
+        let of_contents = external::contents();
         let (claims, snapshots) = match namespace {
             Some(namespace) => (
                 Api::namespaced(client.clone(), namespace),

@@ -84,6 +84,7 @@ fn phase(phase: VolumePhase) -> &'static str {
         VolumePhase::Pending => "being made",
         VolumePhase::Ready => "ready",
         VolumePhase::Degraded => "DEGRADED",
+        VolumePhase::RollingBack => "being rolled back",
         VolumePhase::Failed => "FAILED",
         VolumePhase::Deleting => "being deleted",
     }

@@ -26,7 +26,7 @@ use crate::csi::proto::{
 };
 
 /// What the Controller service can.
-const CAPABILITIES: [Rpc; 10] = [
+const CAPABILITIES: [Rpc; 11] = [
     Rpc::CreateDeleteVolume,
     Rpc::ListVolumes,
     Rpc::GetCapacity,
@@ -34,6 +34,7 @@ const CAPABILITIES: [Rpc; 10] = [
     Rpc::ListSnapshots,
     Rpc::GetSnapshot,
     Rpc::ExpandVolume,
+    Rpc::CloneVolume,
     Rpc::SingleNodeMultiWriter,
     Rpc::GetVolume,
     Rpc::ModifyVolume,
@@ -64,6 +65,7 @@ impl<B: Backend> Controller for ControllerService<B> {
         let backend = Arc::clone(&self.backend);
         let mut keys = vec![calls::volume_name(&request.name)];
         keys.extend(volumes::source_snapshot(&request).map(calls::snapshot));
+        keys.extend(volumes::source_volume(&request).map(calls::volume));
         let work = async move { volumes::create(&*backend, &request, deadline).await };
         self.calls.change("CreateVolume", &keys, work).await
     }
@@ -118,7 +120,8 @@ impl<B: Backend> Controller for ControllerService<B> {
         let capability = |rpc: Rpc| ControllerServiceCapability {
             r#type: Some(Type::Rpc(controller_service_capability::Rpc { r#type: rpc.into() })),
         };
-        let capabilities = CAPABILITIES.map(capability).to_vec();
+        let can = |rpc: &Rpc| B::CLONES || *rpc != Rpc::CloneVolume;
+        let capabilities = CAPABILITIES.into_iter().filter(can).map(capability).collect();
         let work = async { Ok(ControllerGetCapabilitiesResponse { capabilities }) };
         self.calls.look("ControllerGetCapabilities", work).await
     }

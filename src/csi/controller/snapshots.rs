@@ -86,21 +86,22 @@ pub async fn get<B: Backend>(backend: &B, request: &GetSnapshotRequest) -> Resul
     Ok(GetSnapshotResponse { snapshot: Some(answer(&snapshot)) })
 }
 
-fn answer(snapshot: &Snapshot) -> ProtoSnapshot {
+/// A snapshot, as callers are told of it.
+pub(in crate::csi) fn answer(snapshot: &Snapshot) -> ProtoSnapshot {
     ProtoSnapshot {
         size_bytes: signed(snapshot.size),
         snapshot_id: snapshot.id.clone(),
         source_volume_id: snapshot.volume.clone(),
         creation_time: Some(timestamp(snapshot.cut_unix_nanos)),
         ready_to_use: snapshot.ready,
-        group_snapshot_id: String::new(),
+        group_snapshot_id: snapshot.group.clone().unwrap_or_default(),
         accessible_topology: vec![topology::of(&snapshot.node)],
     }
 }
 
 /// When the split was made. The field must be there; for a split that another tool made nobody knows the time, and it
 /// is 1970.
-fn timestamp(nanos: Option<u64>) -> Timestamp {
+pub(in crate::csi) fn timestamp(nanos: Option<u64>) -> Timestamp {
     const SECOND: u64 = 1_000_000_000;
     let nanos = nanos.unwrap_or(0);
     Timestamp {

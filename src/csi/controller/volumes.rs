@@ -1,12 +1,12 @@
 //! Volumes by request.
 
 use crate::csi::backend::{
-    Backend, CapacityWish, Deadline, DetachWish, Error, Kind, Result, Snapshot, ViewWish, Volume, VolumeWish,
+    Backend, CapacityWish, Deadline, Error, Kind, Origin, Result, Snapshot, ViewWish, Volume, VolumeWish,
 };
 use crate::csi::capability::{Capability, Mode};
 use crate::csi::limits;
 use crate::csi::page::page;
-use crate::csi::params::{self, Format, Restore, VolumeParams};
+use crate::csi::params::{self, Format, RESTORE, Restore, VolumeParams};
 use crate::csi::proto::volume_content_source::{SnapshotSource, Type as Source};
 use crate::csi::proto::{
     CapacityRange, ControllerExpandVolumeRequest, ControllerExpandVolumeResponse, ControllerGetVolumeRequest,
@@ -35,6 +35,15 @@ pub fn source_snapshot(request: &CreateVolumeRequest) -> Option<&str> {
     }
 }
 
+/// The volume that a volume is to be made from.
+#[must_use]
+pub fn source_volume(request: &CreateVolumeRequest) -> Option<&str> {
+    match request.volume_content_source.as_ref()?.r#type.as_ref()? {
+        Source::Volume(source) => Some(&source.volume_id),
+        Source::Snapshot(_) => None,
+    }
+}
+
 /// CreateVolume.
 ///
 /// # Errors
@@ -51,96 +60,128 @@ pub async fn create<B: Backend>(
     let (size, limit) = range(request.capacity_range.as_ref())?;
     let nodes = topology::nodes(request.accessibility_requirements.as_ref());
     let read_only = capabilities.iter().all(|capability| capability.mode == Mode::Reader);
-    let Some(source) = &request.volume_content_source else {
-        if read_only {
+    let content = match &request.volume_content_source {
+        Some(source) => Some(content_of(backend, source, read_only, params.restore).await?),
+        None if read_only => {
             return Err(Error::invalid(
                 "a volume that can only be read needs a snapshot to show: without a source it would stay empty",
             ));
         }
-        let size = size.unwrap_or_else(|| limit.map_or(DEFAULT_SIZE, |limit| limit.min(DEFAULT_SIZE)));
-        let spec = VolumeSpec {
-            name: name.to_owned(),
-            size,
-            limit,
-            images: params.images,
-            region_size: params.region_size.unwrap_or_else(|| region::default_size(size)),
-            min_recovery_rate: params.min_recovery_rate,
-            max_recovery_rate: params.max_recovery_rate,
-        };
-        let wish = VolumeWish { spec, pool: params.pool, nodes, claim: params.claim };
-        let volume = backend.create_volume(&wish, deadline).await?;
-        // All else it is made with.
-        if change.write_mostly.is_some() {
-            let change = Change { write_mostly: change.write_mostly, ..Change::default() };
-            backend.modify_volume(&volume.id, &change, deadline).await?;
-        }
-        return Ok(CreateVolumeResponse { volume: Some(answer(&volume, &params.format)) });
+        None => None,
     };
-    if let (Some(Restore::Detach), Some(id), false) = (params.restore, source_snapshot(request), read_only) {
-        let wish = DetachWish {
-            name: name.to_owned(),
-            snapshot: limits::required("snapshot_id of the source", id)?.to_owned(),
-            images: params.images,
-            size,
-            limit,
-            pool: params.pool,
-            nodes,
-        };
-        let volume = backend.create_detached(&wish, deadline).await?;
-        if change != Change::default() {
-            backend.modify_volume(&volume.id, &change, deadline).await?;
+    let (origin, size) = match content {
+        None => (None, size.unwrap_or_else(|| limit.map_or(DEFAULT_SIZE, |limit| limit.min(DEFAULT_SIZE)))),
+        Some(Content::Copied(origin, has)) => (Some(origin), clone_size(has, size, limit)?),
+        Some(Content::Image(snapshot)) => (Some(Origin::Image(snapshot)), size.unwrap_or(Bytes::ZERO)),
+        Some(Content::Shown(snapshot)) => {
+            check_view_size(&snapshot, size, limit)?;
+            if change != Change::default() {
+                return Err(Error::invalid(
+                    "a volume that shows a snapshot cannot be modified: it needs no VolumeAttributesClass",
+                ));
+            }
+            let VolumeParams { pool, claim, format, .. } = params;
+            let wish = ViewWish { name: name.to_owned(), snapshot: snapshot.id, pool, nodes, claim };
+            let view = backend.create_view(&wish, deadline).await?;
+            return Ok(CreateVolumeResponse { volume: Some(answer(&view, &format)) });
         }
-        let volume = ProtoVolume { content_source: Some(source.clone()), ..answer(&volume, &params.format) };
-        return Ok(CreateVolumeResponse { volume: Some(volume) });
+    };
+    let spec = VolumeSpec {
+        name: name.to_owned(),
+        size,
+        limit,
+        images: params.images,
+        region_size: params.region_size.unwrap_or_else(|| region::default_size(size)),
+        min_recovery_rate: params.min_recovery_rate,
+        max_recovery_rate: params.max_recovery_rate,
+    };
+    let wish = VolumeWish { spec, origin, pool: params.pool, nodes, claim: params.claim };
+    let volume = backend.create_volume(&wish, deadline).await?;
+    // All else it is made with.
+    if change.write_mostly.is_some() {
+        let change = Change { write_mostly: change.write_mostly, ..Change::default() };
+        backend.modify_volume(&volume.id, &change, deadline).await?;
     }
-    if change != Change::default() {
-        return Err(Error::invalid(
-            "a volume that shows a snapshot cannot be modified: it needs no VolumeAttributesClass",
-        ));
-    }
-    let snapshot = source_of(backend, source, read_only).await?;
-    check_view_size(&snapshot, size, limit)?;
-    let VolumeParams { pool, claim, format, .. } = params;
-    let wish = ViewWish { name: name.to_owned(), snapshot: snapshot.id, pool, nodes, claim };
-    let view = backend.create_view(&wish, deadline).await?;
-    Ok(CreateVolumeResponse { volume: Some(answer(&view, &format)) })
+    let mut told = answer(&volume, &params.format);
+    told.content_source.clone_from(&request.volume_content_source);
+    Ok(CreateVolumeResponse { volume: Some(told) })
 }
 
-/// The snapshot to show, when what is asked for is a view of one.
+/// What a volume is to hold.
+enum Content {
+    /// What this holds, which has so many bytes; it can be written to.
+    Copied(Origin, Bytes),
+    /// The image of the snapshot of this id itself.
+    Image(String),
+    /// A snapshot, which it shows and no more.
+    Shown(Snapshot),
+}
+
+/// What the source of a volume is.
 ///
-/// Anything else is INVALID_ARGUMENT, which the specification wants where a source is not supported. It is final to
+/// A source that is not supported is INVALID_ARGUMENT, as the specification wants. It is final to
 /// the provisioner: nothing is held back for it, the message shows in an event of the claim, and it is tried again
 /// with a growing delay only.
-async fn source_of<B: Backend>(
+async fn content_of<B: Backend>(
     backend: &B,
     source: &VolumeContentSource,
     read_only: bool,
-) -> Result<Snapshot> {
+    restore: Option<Restore>,
+) -> Result<Content> {
     match &source.r#type {
         None => Err(Error::invalid("volume_content_source is empty")),
         Some(Source::Snapshot(source)) => {
             let id = limits::required("snapshot_id of the source", &source.snapshot_id)?;
+            if let (Some(Restore::Detach), false) = (restore, read_only) {
+                if !B::DETACHES {
+                    return Err(Error::invalid(format!(
+                        "`{RESTORE}: detach` is not implemented in Kubernetes yet: snapshot {id} cannot become a volume here"
+                    )));
+                }
+                // Whether there is such a snapshot is not asked: when this is repeated it has become the volume already.
+                return Ok(Content::Image(id.to_owned()));
+            }
             let snapshot = backend.get_snapshot(id).await?;
-            let snapshot =
-                snapshot.ok_or_else(|| Error::not_found(format!("there is no snapshot {id:?}")))?;
-            if !read_only {
+            let snapshot = snapshot
+                .ok_or_else(|| Error::not_found(format!("there is no snapshot {id:?} (any more)")))?;
+            if read_only {
+                return Ok(Content::Shown(snapshot));
+            }
+            if !B::CLONES {
                 return Err(Error::invalid(format!(
                     "a writable volume from snapshot {id} is not implemented yet: \
                      ask for it read-only (access mode ReadOnlyMany), which shows the snapshot itself"
                 )));
             }
-            Ok(snapshot)
+            Ok(Content::Copied(Origin::Snapshot(snapshot.id), snapshot.size))
         }
         Some(Source::Volume(source)) => {
             let id = limits::required("volume_id of the source", &source.volume_id)?;
-            if backend.get_volume(id).await?.is_none() {
-                return Err(Error::not_found(format!("there is no volume {id:?}")));
+            let volume = existing(backend, id).await?;
+            if B::CLONES && matches!(volume.kind, Kind::Mirror { .. }) {
+                return Ok(Content::Copied(Origin::Volume(volume.id), volume.size));
+            }
+            if let Kind::View { snapshot } = volume.kind {
+                let message = format!(
+                    "volume {id} shows snapshot {snapshot}: make the volume from the snapshot itself"
+                );
+                return Err(Error::invalid(message));
             }
             Err(Error::invalid(format!(
                 "a volume from volume {id} is not implemented yet: take a snapshot of it"
             )))
         }
     }
+}
+
+/// A clone is at least as large as what it is made from, and just as large when nothing else is asked for.
+fn clone_size(has: Bytes, size: Option<Bytes>, limit: Option<Bytes>) -> Result<Bytes> {
+    let wrong = match (size, limit) {
+        (Some(size), _) if size < has => format!("of {size}"),
+        (_, Some(limit)) if limit < has => format!("of at most {limit}"),
+        _ => return Ok(size.unwrap_or(has)),
+    };
+    Err(Error::new(Class::OutOfRange, format!("a volume {wrong} cannot hold its source, which has {has}")))
 }
 
 /// A view is as large as its snapshot, neither more nor less.
@@ -174,7 +215,7 @@ fn range(range: Option<&CapacityRange>) -> Result<(Option<Bytes>, Option<Bytes>)
 }
 
 /// As the protocol counts bytes. No disk is that large: the kernel's own limit is 2^63 bytes.
-pub(super) fn signed(bytes: Bytes) -> i64 {
+pub(in crate::csi) fn signed(bytes: Bytes) -> i64 {
     i64::try_from(bytes.0).unwrap_or(i64::MAX)
 }
 

@@ -72,7 +72,14 @@ pub fn active(mounts: &dyn Mounts, volume: &KnownVolume) -> Result<Option<OpenVo
     let Some(device) = volume.device.clone() else { return Ok(None) };
     let view = volume.view;
     let devno = mounts.devno(&device)?;
-    Ok(devno.map(|devno| OpenVolume { device, devno, read_only: view, view, formatting: false }))
+    Ok(devno.map(|devno| OpenVolume {
+        device,
+        devno,
+        read_only: view,
+        view,
+        formatting: false,
+        clone: false,
+    }))
 }
 
 /// The volume of an id, or `NotFound`.
@@ -90,16 +97,17 @@ async fn stage<D: Devices>(
     let capability = Capability::read_one(request.volume_capability.as_ref())?;
     let format = Format::from_context(limits::map("volume_context", &request.volume_context)?)?;
     let volume = devices.open(&request.volume_id).await?;
-    let plan = {
+    let (plan, staged) = {
         let (mounts, volume) = (Arc::clone(&mounts), volume.clone());
         blocking(move || {
             let staging = paths::real(&staging)?;
-            stage::plan(&*mounts, &volume, &Stage { staging, capability, format })
+            let request = Stage { staging: staging.clone(), capability, format };
+            Ok((stage::plan(&*mounts, &volume, &request)?, staging))
         })
         .await?
     };
     match plan {
-        Plan::Done => Ok(()),
+        Plan::Done => blocking(move || stage::follow(&*mounts, &volume, &staged)).await,
         Plan::Node { file } => {
             // Whoever has the raw device may write anything: from now on it is data.
             if volume.formatting {
@@ -114,7 +122,11 @@ async fn stage<D: Devices>(
                 blocking(move || stage::format(&*mounts, &device, &make)).await?;
                 devices.note_format(&request.volume_id, false).await?;
             }
-            blocking(move || mounts.mount(&volume.device, &mount.staging, mount.fs, &mount.options)).await
+            blocking(move || {
+                mounts.mount(&volume.device, &mount.staging, mount.fs, &mount.options)?;
+                stage::follow(&*mounts, &volume, &staged)
+            })
+            .await
         }
     }
 }

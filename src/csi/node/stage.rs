@@ -186,9 +186,9 @@ fn prepare(
                 wish.unwrap_or_default()
             )));
         }
-        Content::FileSystem(FsType::Btrfs) if volume.view => {
+        Content::FileSystem(FsType::Btrfs) if volume.view || volume.clone => {
             return Err(Error::precondition(
-                "a snapshot of a btrfs volume cannot be mounted beside it: both carry the same file system id; \
+                "a snapshot or clone of a btrfs volume cannot be mounted beside it: both carry the same file system id; \
                  use it as a raw block volume",
             ));
         }
@@ -222,6 +222,8 @@ fn prepare(
 /// keep ext4 and XFS from trying all the same, and `nouuid` lets XFS mount it beside its origin.
 fn options(fs: FsType, volume: &OpenVolume, read_only: bool, flags: &[String]) -> Vec<String> {
     let own: &[&str] = match (volume.read_only, fs) {
+        (false, FsType::Xfs) if volume.clone && read_only => &["ro", "nouuid"],
+        (false, FsType::Xfs) if volume.clone => &["nouuid"],
         (false, _) if read_only => &["ro"],
         (false, _) => &[],
         (true, FsType::Ext4) => &["ro", "noload"],
@@ -230,6 +232,21 @@ fn options(fs: FsType, volume: &OpenVolume, read_only: bool, flags: &[String]) -
     };
     let wanted = flags.iter().filter(|flag| !(read_only && *flag == "rw"));
     wanted.cloned().chain(own.iter().map(|option| (*option).to_owned())).collect()
+}
+
+/// The file system of a clone is as large as that of its source: it grows to the size of its device once it is mounted.
+///
+/// # Errors
+/// The tool failed.
+pub fn follow(mounts: &dyn Mounts, volume: &OpenVolume, staging: &Path) -> Result<()> {
+    let table = mounts.table()?;
+    let Some(mount) = mounted_at(&table, staging).filter(|mount| volume.clone && !mount.read_only) else {
+        return Ok(());
+    };
+    if !mount.is_file_system_of(volume) {
+        return Ok(());
+    }
+    mounts.grow(&volume.device, staging, mount.fs.parse()?)
 }
 
 /// Takes the staging mount away; what is not there is gone already. The directory is the caller's and stays.

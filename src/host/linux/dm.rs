@@ -1,6 +1,6 @@
 //! Device-mapper on Linux.
 //!
-//! One call is one ioctl, with these exceptions: `dm_list` and `dm_sectors_written` read sysfs and make none;
+//! One call is one ioctl, with these exceptions: `dm_list`, `dm_sectors_written` and those on discards use sysfs and make none;
 //! `dm_status` and `dm_look` repeat theirs with a larger buffer when the answer is beyond 16 KiB; `dm_remove` repeats
 //! its own while somebody has the device open for a moment.
 //!
@@ -112,6 +112,25 @@ impl DeviceMapper for LinuxHost {
             .map_err(|error| fail(call, name)(io_error(error)))
     }
 
+    /// Each waits for its file system to be written and for what is in flight: together, in threads of their own.
+    fn dm_suspend_all(&self, names: &[&str], freeze: Freeze) -> Vec<Result<()>> {
+        let [own, others @ ..] = names else { return Vec::new() };
+        std::thread::scope(|scope| {
+            let suspend = |name: &str| self.dm_suspend(name, freeze);
+            let started: Vec<_> = others
+                .iter()
+                .map(|name| std::thread::Builder::new().spawn_scoped(scope, move || suspend(name)).ok())
+                .collect();
+            let first = suspend(own);
+            let joined = started.into_iter().zip(others).map(|(started, name)| match started {
+                Some(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                // There is no thread to be had.
+                None => suspend(name),
+            });
+            std::iter::once(first).chain(joined.collect::<Vec<_>>()).collect()
+        })
+    }
+
     fn dm_resume(&self, name: &str, udev: Udev) -> Result<()> {
         let devno = dm_ioctl::resume(self.dm.file(), name, udev).map_err(fail("dm resume", name))?;
         let node = dm_node(&self.config.dev_dir, devno);
@@ -167,6 +186,18 @@ impl DeviceMapper for LinuxHost {
             .map_err(|error| fail(call, format!("{name}: {message}"))(io_error(error)))
     }
 
+    fn dm_discards(&self, devno: DevNo) -> Result<bool> {
+        let path = self.discard_limit(devno);
+        std::fs::read_to_string(&path)
+            .map(|limit| limit.trim() != "0")
+            .map_err(fail("read", path.display().to_string()))
+    }
+
+    fn dm_refuse_discards(&self, devno: DevNo) -> Result<()> {
+        let path = self.discard_limit(devno);
+        std::fs::write(&path, "0").map_err(fail("write", path.display().to_string()))
+    }
+
     fn dm_sectors_written(&self, devno: DevNo) -> Result<Sectors> {
         let path = self.config.sys_dir.join(format!("dev/block/{devno}/stat"));
         std::fs::read_to_string(&path)
@@ -176,6 +207,11 @@ impl DeviceMapper for LinuxHost {
 }
 
 impl LinuxHost {
+    /// Where the longest discard that a device takes is read and set.
+    fn discard_limit(&self, devno: DevNo) -> PathBuf {
+        self.config.sys_dir.join(format!("dev/block/{devno}/queue/discard_max_bytes"))
+    }
+
     fn lines(
         &self,
         call: &'static str,

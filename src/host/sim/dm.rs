@@ -1,5 +1,6 @@
 //! Device-mapper: devices with a live and an inactive table, and what the ioctls do to them.
 
+use super::clone::Clone as CloneTarget;
 use super::errno::{EBUSY, EINVAL, ENOENT, ENXIO, Errno};
 use super::md::Array;
 use super::world::{DM_MAJOR, World};
@@ -12,7 +13,9 @@ use crate::units::Sectors;
 pub(super) enum Kind {
     Linear { dev: DevNo, first: u64 },
     Error,
+    Zero,
     Raid(u64),
+    Clone(u64),
 }
 
 /// One line of a table.
@@ -34,7 +37,14 @@ impl Table {
     fn arrays(&self) -> impl Iterator<Item = u64> {
         self.targets.iter().filter_map(|target| match target.kind {
             Kind::Raid(id) => Some(id),
-            Kind::Linear { .. } | Kind::Error => None,
+            Kind::Linear { .. } | Kind::Error | Kind::Zero | Kind::Clone(_) => None,
+        })
+    }
+
+    fn clones(&self) -> impl Iterator<Item = u64> {
+        self.targets.iter().filter_map(|target| match target.kind {
+            Kind::Clone(id) => Some(id),
+            Kind::Linear { .. } | Kind::Error | Kind::Zero | Kind::Raid(_) => None,
         })
     }
 }
@@ -49,6 +59,8 @@ pub(super) struct Device {
     pub(super) read_only: bool,
     /// It was made read-only for good, whatever table it gets.
     pub(super) protected: bool,
+    /// It takes discards; each new table makes it so again.
+    pub(super) discards: bool,
     /// Mounts and processes that have it open.
     pub(super) holders: u32,
 }
@@ -60,6 +72,10 @@ impl Device {
 
     pub(super) fn live_arrays(&self) -> Vec<u64> {
         self.live.iter().flat_map(Table::arrays).collect()
+    }
+
+    pub(super) fn live_clones(&self) -> Vec<u64> {
+        self.live.iter().flat_map(Table::clones).collect()
     }
 
     /// Whether one of its tables maps to this disk or device.
@@ -91,7 +107,8 @@ impl World {
         let uses = |target: &Target| match target.kind {
             Kind::Linear { dev: on, .. } => on == dev,
             Kind::Raid(id) => self.arrays.get(&id).is_some_and(|array| array.devices().any(|on| on == dev)),
-            Kind::Error => false,
+            Kind::Clone(id) => self.clones.get(&id).is_some_and(|clone| clone.devices().contains(&dev)),
+            Kind::Error | Kind::Zero => false,
         };
         let parents = self.dm.values().filter(|device| {
             device.live.iter().chain(&device.inactive).flat_map(|table| &table.targets).any(uses)
@@ -138,6 +155,9 @@ impl World {
                 Kind::Linear { .. } if status => ("linear", String::new()),
                 Kind::Linear { dev, first } => ("linear", format!("{dev} {first}")),
                 Kind::Error => ("error", String::new()),
+                Kind::Zero => ("zero", String::new()),
+                Kind::Clone(id) if status => ("clone", self.clones[&id].status()),
+                Kind::Clone(id) => ("clone", self.clones[&id].table()),
                 Kind::Raid(id) if status => ("raid", self.arrays[&id].status()),
                 Kind::Raid(id) => ("raid", self.arrays[&id].table()),
             };
@@ -163,6 +183,7 @@ impl World {
             suspended: false,
             read_only: false,
             protected: false,
+            discards: false,
             holders: 0,
         };
         self.dm.insert(minor, device);
@@ -172,6 +193,13 @@ impl World {
     fn target(&mut self, line: &TargetLine) -> Result<Target, Errno> {
         let kind = match line.target.as_str() {
             "error" => Kind::Error,
+            "zero" => Kind::Zero,
+            "clone" => {
+                let clone = CloneTarget::construct(self, &line.params, line.len.0)?;
+                self.next_array += 1;
+                self.clones.insert(self.next_array, clone);
+                Kind::Clone(self.next_array)
+            }
             "linear" => {
                 let (dev, first) = line.params.trim().split_once(' ').ok_or(EINVAL)?;
                 let (dev, first) = (self.lookup(dev)?, first.trim().parse::<u64>().map_err(|_| EINVAL)?);
@@ -198,7 +226,8 @@ impl World {
         match target.kind {
             Kind::Linear { dev, .. } => busy(&dev),
             Kind::Raid(id) => self.arrays[&id].devices().any(|dev| busy(&dev)),
-            Kind::Error => false,
+            Kind::Clone(id) => self.clones[&id].devices().iter().any(busy),
+            Kind::Error | Kind::Zero => false,
         }
     }
 
@@ -234,10 +263,16 @@ impl World {
         for id in table.arrays() {
             self.arrays.remove(&id);
         }
+        for id in table.clones() {
+            self.clones.remove(&id);
+        }
         errno
     }
 
     fn destroy(&mut self, table: Option<Table>) {
+        for id in table.iter().flat_map(Table::clones) {
+            self.clones.remove(&id);
+        }
         for id in table.iter().flat_map(Table::arrays) {
             let array = self.arrays.remove(&id).expect("tables and arrays are made and dropped together");
             array.destroy(self);
@@ -256,6 +291,9 @@ impl World {
             for id in self.dm[&minor].live_arrays() {
                 self.with_array(id, Array::suspend);
             }
+            for id in self.dm[&minor].live_clones() {
+                self.with_clone(id, CloneTarget::commit)?;
+            }
         }
         Ok(())
     }
@@ -272,6 +310,7 @@ impl World {
         if waiting {
             old = std::mem::replace(&mut device.live, device.inactive.take());
             device.read_only = device.live.as_ref().is_some_and(|table| table.read_only);
+            device.discards = true;
         }
         if device.suspended && device.live.is_some() {
             let arrays = device.live_arrays();
@@ -313,6 +352,9 @@ impl World {
     pub(super) fn dm_message(&mut self, name: &str, message: &str) -> Result<(), Errno> {
         let (_, device) = self.device(name)?;
         let suspended = device.suspended;
+        if let [id] = device.live_clones().as_slice() {
+            return self.with_clone(*id, |clone, _| clone.message(message));
+        }
         match device.live_arrays().as_slice() {
             [id] if !suspended => self.with_array(*id, |array, _| array.message(message)),
             [_] => Err(EBUSY),

@@ -12,6 +12,7 @@
 //! A machine that stops unwinds through the caller with a [`Stop`]; [`run`] catches that. During the unwinding, and
 //! until [`SimHost::reboot`] or [`SimHost::restart_process`], every call fails and changes nothing.
 
+mod clone;
 mod disk;
 mod dm;
 mod errno;
@@ -60,6 +61,7 @@ impl SimHost {
             disks: BTreeMap::new(),
             dm: BTreeMap::new(),
             arrays: BTreeMap::new(),
+            clones: BTreeMap::new(),
             next_array: 0,
             clock_nanos: EPOCH_NANOS,
             notes: std::collections::BTreeSet::new(),
@@ -271,6 +273,7 @@ impl SimHost {
         let mut world = self.world();
         world.dm.clear();
         world.arrays.clear();
+        world.clones.clear();
         world.sectors_written.clear();
         world.foreign_locks.clear();
         world.notes.clear();

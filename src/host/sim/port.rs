@@ -173,6 +173,19 @@ impl DeviceMapper for SimHost {
         self.change("dm message", name, |world| world.dm_message(name, message))
     }
 
+    fn dm_discards(&self, devno: DevNo) -> Result<bool> {
+        self.look("dm discards", &devno.to_string(), |world| {
+            Ok(world.dm.get(&devno.minor).ok_or(ENXIO)?.discards)
+        })
+    }
+
+    fn dm_refuse_discards(&self, devno: DevNo) -> Result<()> {
+        self.change("dm refuse discards", &devno.to_string(), |world| {
+            world.dm.get_mut(&devno.minor).ok_or(ENXIO)?.discards = false;
+            Ok(())
+        })
+    }
+
     fn dm_sectors_written(&self, devno: DevNo) -> Result<Sectors> {
         self.look("dm sectors written", &devno.to_string(), |world| {
             world.size(devno).ok_or(ENXIO)?;

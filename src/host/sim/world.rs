@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::clone::Clone as CloneTarget;
 use super::disk::{Disk, SECTOR, index, wide};
 use super::dm::{Device, Kind};
 use super::errno::{EAGAIN, EIO, ENOENT, ENXIO, EROFS, Errno};
@@ -33,6 +34,8 @@ pub(super) struct DiskSlot {
 enum Place {
     Disk(DevNo, u64),
     Array(u64, u64),
+    Clone(u64, u64),
+    Zero,
 }
 
 /// Calls, requests, and the fault that waits for them.
@@ -52,6 +55,7 @@ pub(super) struct World {
     pub(super) disks: BTreeMap<DevNo, DiskSlot>,
     pub(super) dm: BTreeMap<u32, Device>,
     pub(super) arrays: BTreeMap<u64, Array>,
+    pub(super) clones: BTreeMap<u64, CloneTarget>,
     pub(super) next_array: u64,
     pub(super) clock_nanos: u64,
     /// What was noted since the start of the machine.
@@ -166,6 +170,8 @@ impl World {
                     )?);
                 }
                 Kind::Raid(id) => places.push((Place::Array(id, start - target.start), stop - start)),
+                Kind::Clone(id) => places.push((Place::Clone(id, start - target.start), stop - start)),
+                Kind::Zero => places.push((Place::Zero, stop - start)),
             }
             at = stop;
         }
@@ -187,6 +193,10 @@ impl World {
                 Place::Array(id, sector) => {
                     data.extend(self.arrays.get(&id).ok_or(EIO)?.read(self, sector, count)?);
                 }
+                Place::Clone(id, sector) => {
+                    data.extend(self.clones.get(&id).ok_or(EIO)?.read(self, sector, count)?);
+                }
+                Place::Zero => data.extend(vec![0; index(count) * SECTOR]),
             }
         }
         Ok(data)
@@ -237,6 +247,10 @@ impl World {
                 Place::Array(id, sector) => {
                     self.with_array(id, |array, world| array.write(world, sector, part))?
                 }
+                Place::Clone(id, sector) => {
+                    self.with_clone(id, |clone, world| clone.write(world, sector, part))?
+                }
+                Place::Zero => {}
             }
         }
         Ok(())
@@ -255,6 +269,11 @@ impl World {
                     let zeroes = vec![0; index(count) * SECTOR];
                     self.with_array(id, |array, world| array.write(world, sector, &zeroes))?;
                 }
+                Place::Clone(id, sector) => {
+                    let zeroes = vec![0; index(count) * SECTOR];
+                    self.with_clone(id, |clone, world| clone.write(world, sector, &zeroes))?;
+                }
+                Place::Zero => {}
             }
         }
         Ok(())
@@ -309,6 +328,18 @@ impl World {
         let mut array = self.arrays.remove(&id).expect("tables and arrays are made and dropped together");
         let result = work(&mut array, self);
         self.arrays.insert(id, array);
+        result
+    }
+
+    /// The same with a clone.
+    pub(super) fn with_clone<T>(
+        &mut self,
+        id: u64,
+        work: impl FnOnce(&mut CloneTarget, &mut Self) -> T,
+    ) -> T {
+        let mut clone = self.clones.remove(&id).expect("tables and clones are made and dropped together");
+        let result = work(&mut clone, self);
+        self.clones.insert(id, clone);
         result
     }
 
@@ -375,6 +406,11 @@ impl World {
             let live: Vec<u64> = self.dm.values().flat_map(Device::live_arrays).collect();
             for id in live.into_iter().filter(|id| !self.leg_suspended(*id)).collect::<Vec<_>>() {
                 self.with_array(id, |array, world| array.tick(world, slice));
+            }
+            let running = self.dm.iter().filter(|(minor, _)| !self.blocked(**minor));
+            let clones: Vec<u64> = running.flat_map(|(_, device)| device.live_clones()).collect();
+            for id in clones {
+                self.with_clone(id, |clone, world| clone.tick(world, slice));
             }
         }
         self.clock_nanos = end.max(self.clock_nanos);

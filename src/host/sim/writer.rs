@@ -75,8 +75,12 @@ impl Writer {
 
 impl World {
     /// A write to this device would have to wait: it is suspended, or something below it is.
-    fn blocked(&self, minor: u32) -> bool {
-        self.dm[&minor].suspended || self.dm[&minor].live_arrays().iter().any(|id| self.leg_suspended(*id))
+    pub(super) fn blocked(&self, minor: u32) -> bool {
+        let device = &self.dm[&minor];
+        let below = |id: &u64| self.clones.get(id).into_iter().flat_map(|clone| clone.devices());
+        device.suspended
+            || device.live_arrays().iter().any(|id| self.leg_suspended(*id))
+            || device.live_clones().iter().flat_map(below).any(|dev| self.blocked(dev.minor))
     }
 
     /// One write of an application.

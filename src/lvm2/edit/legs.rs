@@ -164,39 +164,45 @@ pub fn detach_leg(vg: &VolumeGroup, name: &LvName, slot: usize, new: DetachedLv)
     Ok(after)
 }
 
-/// Gives a slot whose image is not there another one, of extents that `reserve` holds. It is marked for a full copy. The
+/// An image for a slot that has none.
+#[derive(Clone, Debug)]
+pub struct Filling {
+    /// The slot.
+    pub slot: usize,
+    /// Extents of the metadata LV.
+    pub meta: Vec<Run>,
+    /// Extents of the image.
+    pub image: Vec<Run>,
+}
+
+/// Gives slots whose images are not there others, of extents that `reserve` holds. They are marked for a full copy. The
 /// reserve goes.
 ///
 /// # Errors
-/// There are no such LVs, there is an image, the extents are not the reserve's, or the leg does not go with the others.
-pub fn fill_leg(
-    vg: &VolumeGroup,
-    name: &LvName,
-    slot: usize,
-    reserve: &LvName,
-    meta: &[Run],
-    image: &[Run],
-) -> Result<VolumeGroup> {
+/// There are no such LVs, there is an image, the extents are not the reserve's, or the legs do not go with the others.
+pub fn fill_legs(vg: &VolumeGroup, name: &LvName, reserve: &LvName, legs: &[Filling]) -> Result<VolumeGroup> {
     let fail = |why| EditError::Legs { lv: name.clone(), why };
-    let names = super::find_slot(vg, name, slot)?.clone();
     let held = vg.runs(find_lv(vg, reserve)?);
-    let runs: Vec<&Run> = meta.iter().chain(image).collect();
+    let runs: Vec<&Run> = legs.iter().flat_map(|leg| leg.meta.iter().chain(&leg.image)).collect();
     if let Some(run) = runs.iter().find(|run| !is_covered(run, &held)) {
         return Err(EditError::Run { run: (*run).clone(), why: "it is not in the reserve" });
     }
     let mut after = remove_lv(vg, reserve)?;
     require_free(&after, &runs)?;
-    for (sub, runs) in [(&names.meta, meta), (&names.image, image)] {
-        let sub = find_lv_mut(&mut after, sub)?;
-        let size = sub.extents();
-        if !sub.segments.iter().all(|segment| matches!(segment.kind, SegmentKind::Error)) {
-            return Err(fail("there is an image in the slot"));
+    for leg in legs {
+        let names = super::find_slot(vg, name, leg.slot)?;
+        for (sub, runs) in [(&names.meta, &leg.meta), (&names.image, &leg.image)] {
+            let sub = find_lv_mut(&mut after, sub)?;
+            let size = sub.extents();
+            if !sub.segments.iter().all(|segment| matches!(segment.kind, SegmentKind::Error)) {
+                return Err(fail("there is an image in the slot"));
+            }
+            sub.segments = super::linear_segments(runs);
+            if sub.extents() != size {
+                return Err(fail("the legs are not of one size"));
+            }
+            sub.set("REBUILD", true);
         }
-        sub.segments = super::linear_segments(runs);
-        if sub.extents() != size {
-            return Err(fail("the legs are not of one size"));
-        }
-        sub.set("REBUILD", true);
     }
     let slots = &find_raid1(&after, name)?.slots;
     let images = slots.iter().map(|slot| find_lv(&after, &slot.image).map(|image| after.runs(image)));

@@ -389,7 +389,7 @@ impl Agenda {
         glance: Option<Glance>,
         now: Instant,
     ) {
-        if let Some(lv) = work.lv() {
+        for lv in work.lvs() {
             self.busy.remove(&(pool.clone(), lv.clone()));
             let looking = self.looking.entry(pool.clone()).or_default();
             if looking.busy {
@@ -416,12 +416,15 @@ impl Agenda {
             | Work::Activate(_)
             | Work::DeleteVolume(_)
             | Work::Split(_)
+            | Work::RollBack(_)
+            | Work::SplitGroup(_)
+            | Work::MergeGroup { .. }
             | Work::Merge { .. } => {}
         }
         let entry = self.entries.entry(key).or_default();
         match result {
             Ok(()) => {
-                entry.split |= matches!(work, Work::Split(_));
+                entry.split |= matches!(work, Work::Split(_) | Work::SplitGroup(_));
                 entry.refused = None;
                 entry.done = Some(work);
                 entry.work.done();

@@ -221,7 +221,7 @@ impl Agenda {
     }
 
     fn work(&mut self, key: Key, pool: VgName, work: Work, now: Instant, jobs: &mut Vec<Job>) {
-        let lv = work.lv().map(|lv| (pool.clone(), lv));
+        let lvs: BTreeSet<_> = work.lvs().into_iter().map(|lv| (pool.clone(), lv)).collect();
         let running = self.entries.values().filter(|entry| entry.work.is_busy()).count();
         let entry = self.entries.entry(key.clone()).or_default();
         if entry.done.as_ref() == Some(&work) {
@@ -232,12 +232,12 @@ impl Agenda {
         }
         match entry.work.may_begin(now) {
             Err(at) => return self.wake_at(at),
-            Ok(()) if running >= WORKS_MAX || lv.as_ref().is_some_and(|lv| self.busy.contains(lv)) => return,
+            Ok(()) if running >= WORKS_MAX || !self.busy.is_disjoint(&lvs) => return,
             Ok(()) => {}
         }
         entry.work.begin(now);
         entry.done = None;
-        self.busy.extend(lv);
+        self.busy.extend(lvs);
         jobs.push(Job::Work { key, pool, work });
     }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use kube::ResourceExt as _;
 
+use crate::api::snapshot::SnapshotGroup;
 use crate::api::volume::Source;
 use crate::api::{
     MirrorPool, MirrorPoolSpec, MirrorSnapshot, MirrorSnapshotSpec, MirrorVolume, MirrorVolumeSpec, names,
@@ -95,7 +96,11 @@ pub fn snapshots(taken: &Taken, facts: &Facts<'_>) -> Vec<MirrorSnapshot> {
                     is_free(name, &taken.snapshots, |name| facts.snapshots.contains_key(name))
                 };
                 let found = || names::found_snapshot(facts.node, vg, &lv, &key);
-                let name = snapshot.name.as_deref().map(names::of).filter(free).unwrap_or_else(found);
+                let group = group_of(snapshot, vg, seen, facts);
+                let name = match (&group, &snapshot.name) {
+                    (Some(group), _) => names::member(&group.name, &of),
+                    (None, name) => name.as_deref().map(names::of).filter(free).unwrap_or_else(found),
+                };
                 let spec = MirrorSnapshotSpec {
                     node: facts.node.to_owned(),
                     pool: vg.clone(),
@@ -103,6 +108,7 @@ pub fn snapshots(taken: &Taken, facts: &Facts<'_>) -> Vec<MirrorSnapshot> {
                     key,
                     name: snapshot.name.clone(),
                     min_in_sync: 1,
+                    group,
                     volume_snapshot: None,
                     delete: false,
                 };
@@ -111,6 +117,21 @@ pub fn snapshots(taken: &Taken, facts: &Facts<'_>) -> Vec<MirrorSnapshot> {
         }
     }
     missing
+}
+
+/// The group that a snapshot is one of: its snapshots have its name.
+fn group_of(
+    snapshot: &SnapshotInfo,
+    vg: &VgName,
+    seen: &PoolSeen,
+    facts: &Facts<'_>,
+) -> Option<SnapshotGroup> {
+    let (of, name) = (snapshot.group.as_ref()?, snapshot.name.clone()?);
+    let is_of_it = |volume: &&VolumeInfo| {
+        volume.snapshots.iter().any(|other| other.group.as_ref().is_some_and(|other| other.id == of.id))
+    };
+    let volumes = seen.volumes.values().filter(is_of_it).map(|volume| object_of(volume, vg, facts));
+    Some(SnapshotGroup { name, volumes: volumes.collect::<Option<_>>()? })
 }
 
 fn open<'a>(facts: &Facts<'a>) -> impl Iterator<Item = (&'a VgName, &'a PoolSeen)> {
@@ -150,6 +171,7 @@ fn shown_by(view: &ViewInfo, vg: &VgName, seen: &PoolSeen, facts: &Facts<'_>) ->
 
 fn volume_spec(volume: &VolumeInfo, vg: &VgName, node: &str) -> MirrorVolumeSpec {
     MirrorVolumeSpec {
+        rollback: None,
         node: node.to_owned(),
         pool: vg.clone(),
         lv: Some(volume.id.clone()),
@@ -169,6 +191,7 @@ fn volume_spec(volume: &VolumeInfo, vg: &VgName, node: &str) -> MirrorVolumeSpec
 
 fn view_spec(view: &ViewInfo, snapshot: String, vg: &VgName, node: &str) -> MirrorVolumeSpec {
     MirrorVolumeSpec {
+        rollback: None,
         node: node.to_owned(),
         pool: vg.clone(),
         lv: None,

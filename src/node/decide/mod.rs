@@ -14,13 +14,14 @@
 
 pub mod import;
 pub mod pool;
+mod rollback;
 pub mod snapshot;
 #[cfg(test)]
 mod tests;
 pub mod view;
 pub mod volume;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -33,7 +34,7 @@ use crate::node::wish::PoolWish;
 use crate::report::Class;
 use crate::units::Bytes;
 use crate::volume::key;
-use crate::volume::spec::{SnapshotSpec, VolumeSpec};
+use crate::volume::spec::{GroupSpec, RollbackSpec, SnapshotSpec, VolumeSpec};
 use crate::volume::tune::Change;
 
 /// Why something is not done.
@@ -115,6 +116,17 @@ pub enum Work {
     DeleteVolume(LvName),
     /// Split an image off, or go on doing it.
     Split(SnapshotSpec),
+    /// Begin to put a volume back to a snapshot of it.
+    RollBack(RollbackSpec),
+    /// Split an image of each of several volumes off at one instant.
+    SplitGroup(GroupSpec),
+    /// Merge the images of all snapshots of a group back.
+    MergeGroup {
+        /// Its volumes.
+        lvs: BTreeSet<LvName>,
+        /// Its id on the disks.
+        id: String,
+    },
     /// Merge a snapshot's image back.
     Merge {
         /// The volume.
@@ -125,19 +137,23 @@ pub enum Work {
 }
 
 impl Work {
-    /// The LV, or the view, that it is about. The other work on it must wait.
+    /// The LVs, or the view, that it is about. The other work on them must wait.
     #[must_use]
-    pub fn lv(&self) -> Option<LvName> {
+    pub fn lvs(&self) -> BTreeSet<LvName> {
         match self {
-            Self::OpenPool(_) | Self::ClosePool(_) => None,
-            Self::CreateVolume(spec) => Some(key::of(&spec.name)),
-            Self::CreateView { snapshot, .. } => key::parse_snapshot_id(snapshot).map(|(lv, _)| lv),
+            Self::OpenPool(_) | Self::ClosePool(_) => BTreeSet::new(),
+            Self::CreateVolume(spec) => BTreeSet::from([key::of(&spec.name)]),
+            Self::CreateView { snapshot, .. } | Self::RollBack(RollbackSpec { snapshot, .. }) => {
+                key::parse_snapshot_id(snapshot).map(|(lv, _)| lv).into_iter().collect()
+            }
             Self::Expand { lv, .. }
             | Self::Modify { lv, .. }
             | Self::Activate(lv)
             | Self::DeleteVolume(lv)
-            | Self::Merge { lv, .. } => Some(lv.clone()),
-            Self::Split(spec) => Some(spec.volume.clone()),
+            | Self::Merge { lv, .. } => BTreeSet::from([lv.clone()]),
+            Self::Split(spec) => BTreeSet::from([spec.volume.clone()]),
+            Self::SplitGroup(spec) => spec.volumes.clone(),
+            Self::MergeGroup { lvs, .. } => lvs.clone(),
         }
     }
 }

@@ -5,7 +5,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use crate::api::conditions::{Judgement, Type};
-use crate::api::snapshot::SnapshotPhase;
+use crate::api::snapshot::{SnapshotGroup, SnapshotPhase};
 use crate::api::{MirrorSnapshot, MirrorSnapshotStatus, names};
 use crate::ids::LvName;
 use crate::node::decide::volume::percent;
@@ -14,7 +14,7 @@ use crate::node::look::PoolSeen;
 use crate::report::Class;
 use crate::volume::info::{SlotState, SnapshotInfo, VolumeInfo};
 use crate::volume::key;
-use crate::volume::spec::SnapshotSpec;
+use crate::volume::spec::{GroupSpec, SnapshotSpec};
 
 /// The id on the disks of a MirrorSnapshot, when its volume is known.
 pub(super) fn id_on_disk(object: &MirrorSnapshot, facts: &Facts<'_>) -> Option<String> {
@@ -105,7 +105,10 @@ fn without_volume(
 /// Whether the name of an object follows from what it is about.
 fn check_name(object: &MirrorSnapshot, lv: &LvName, facts: &Facts<'_>) -> Result<(), Refused> {
     let (name, spec) = (object.name_any(), &object.spec);
-    let by_name = spec.name.as_deref().is_some_and(|csi| names::of(csi) == name);
+    let by_name = match &spec.group {
+        Some(group) => names::member(&group.name, &spec.volume) == name,
+        None => spec.name.as_deref().is_some_and(|csi| names::of(csi) == name),
+    };
     if by_name || names::found_snapshot(facts.node, &spec.pool, lv, &spec.key) == name {
         return Ok(());
     }
@@ -138,9 +141,68 @@ fn split(
         let why = Refused::new(Class::Precondition, format!("volume {} is being deleted", spec.volume));
         return Verdict::told(unready(object, &why, facts));
     }
+    if let Some(group) = &spec.group {
+        return split_group(object, group, refused, facts);
+    }
     let wanted =
         SnapshotSpec { name: name.clone(), volume: lv.clone(), min_in_sync: spec.min_in_sync.into() };
     Verdict::work(Work::Split(wanted)).and_told(refused.map(|why| unready(object, why, facts)))
+}
+
+/// The other snapshots of a group wait until the one that the work is for has been looked at; whichever comes first does it.
+fn split_group(
+    object: &MirrorSnapshot,
+    group: &SnapshotGroup,
+    refused: Option<&Refused>,
+    facts: &Facts<'_>,
+) -> Verdict<MirrorSnapshotStatus> {
+    let spec = &object.spec;
+    let Some(members) = members(object, group, facts) else { return Verdict::none() };
+    if members.iter().any(|member| member.spec.delete) {
+        return Verdict::none();
+    }
+    if spec.name.as_ref() != Some(&group.name) || !group.volumes.contains(&spec.volume) {
+        let message = format!("it is not one of group {:?}: it has another name or volume", group.name);
+        return Verdict::told(unready(object, &Refused::new(Class::Invalid, message), facts));
+    }
+    let Some(volumes) = members.iter().map(|member| lv_of(member, facts).cloned()).collect() else {
+        return Verdict::none();
+    };
+    let wanted = GroupSpec { name: group.name.clone(), volumes, min_in_sync: spec.min_in_sync.into() };
+    Verdict::work(Work::SplitGroup(wanted)).and_told(refused.map(|why| unready(object, why, facts)))
+}
+
+/// The objects of all snapshots of a group; `None` while one of them is missing.
+fn members<'a>(
+    object: &MirrorSnapshot,
+    group: &SnapshotGroup,
+    facts: &Facts<'a>,
+) -> Option<Vec<&'a MirrorSnapshot>> {
+    let member = |volume: &String| {
+        let is_it = |other: &&std::sync::Arc<MirrorSnapshot>| {
+            let spec = &other.spec;
+            spec.pool == object.spec.pool && spec.volume == *volume && spec.group.as_ref() == Some(group)
+        };
+        facts.snapshots.values().find(is_it).map(|member| &**member)
+    };
+    group.volumes.iter().map(member).collect()
+}
+
+fn merge_group(
+    object: &MirrorSnapshot,
+    group: &SnapshotGroup,
+    refused: Option<&Refused>,
+    facts: &Facts<'_>,
+) -> Verdict<MirrorSnapshotStatus> {
+    let members = members(object, group, facts);
+    let members = members.filter(|members| members.iter().all(|member| member.spec.delete));
+    let Some(members) = members else {
+        let message = "it is merged with the other snapshots of its group: delete them too";
+        return Verdict::told(kept(object, &Refused::new(Class::InProgress, message), facts));
+    };
+    let lvs = members.iter().filter_map(|member| lv_of(member, facts).cloned()).collect();
+    let id = key::of(&group.name).to_string();
+    Verdict::work(Work::MergeGroup { lvs, id }).and_told(refused.map(|why| kept(object, why, facts)))
 }
 
 fn merge(
@@ -157,6 +219,9 @@ fn merge(
         let mut status = kept(object, &Refused::new(Class::Precondition, message), facts);
         status.consumers = consumers;
         return Verdict::told(status);
+    }
+    if let Some(group) = &object.spec.group {
+        return merge_group(object, group, refused, facts);
     }
     Verdict::work(Work::Merge { lv: lv.clone(), id: snapshot.id.clone() })
         .and_told(refused.map(|why| kept(object, why, facts)))

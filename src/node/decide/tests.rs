@@ -16,7 +16,7 @@ use crate::node::look::PoolSeen;
 use crate::node::wish::PoolWish;
 use crate::report::Class;
 use crate::units::Bytes;
-use crate::volume::info::{PoolInfo, SlotInfo, SlotState, SnapshotInfo, ViewInfo, VolumeInfo};
+use crate::volume::info::{PoolInfo, RollbackInfo, SlotInfo, SlotState, SnapshotInfo, ViewInfo, VolumeInfo};
 
 /// What there is: a node `n` with a pool `vg`.
 struct World {
@@ -177,6 +177,7 @@ fn info(states: &[SlotState]) -> VolumeInfo {
         size: Bytes::mib(8),
         ready: true,
         changed: Bytes::ZERO,
+        group: None,
         full_merge: None,
         views: Vec::new(),
         device: Some("/dev/dm-9".into()),
@@ -199,7 +200,11 @@ fn info(states: &[SlotState]) -> VolumeInfo {
             .filter(|(_, state)| **state == SlotState::Split)
             .map(split)
             .collect(),
+        rollback: None,
+        rolled_back_for: None,
         creating: false,
+        clone_of: None,
+        filling: None,
         problems: Vec::new(),
     }
 }
@@ -241,6 +246,15 @@ fn volumes_are_made_told_grown_and_removed() {
             Some(info(&WHOLE)),
             None,
             "do Modify; Ready Ready=Active Degraded=Whole Modified=Changing",
+        ),
+        (
+            json!({"spec": {"images": 2}, "status": {"phase": "Failed", "size": "8Mi", "conditions": [{
+                "type": "Ready", "status": "False", "reason": "Exists", "message": "",
+                "lastTransitionTime": "2023-01-01T00:00:00Z",
+            }]}}),
+            Some(info(&WHOLE)),
+            None,
+            "Failed Ready=Exists Degraded=Whole",
         ),
         (
             json!({"spec": {"minRecoveryRate": 9}, "status": {"phase": "Ready", "size": "8Mi"}}),
@@ -429,4 +443,95 @@ fn what_has_no_object_gets_one_when_what_it_is_of_has_one() {
     assert_eq!(names(&other), [found], "its name is another one's");
     let young = World::new().on_disk(VolumeInfo { creating: true, ..info(&WHOLE) });
     assert_eq!(names(&young), Vec::<String>::new(), "it may never be");
+}
+
+/// An order to go back to snapshot `s`, in the state that was told last.
+fn ordered(before: &str, told: Option<&str>) -> Value {
+    let reference = json!({"namespace": "db", "name": "back"});
+    let order = json!({"snapshot": "s", "rollback": reference, "request": "r", "before": before});
+    let told =
+        told.map(|phase| json!({"request": "r", "phase": phase, "message": "it waits", "total": "4Mi"}));
+    json!({"spec": {"rollback": order}, "status": {"phase": "Ready", "size": "8Mi", "rollback": told}})
+}
+
+#[test]
+fn a_rollback_is_begun_once_and_in_time_while_nobody_uses_the_volume() {
+    let running = |request: Option<&str>| RollbackInfo {
+        snapshot: "v@s".into(),
+        request: request.map(str::to_owned),
+        copied: Bytes::mib(1),
+        total: Bytes::mib(4),
+    };
+    let split = || info(&SPLIT);
+    let with = |rollback| VolumeInfo { rollback: Some(rollback), ..split() };
+    let done = VolumeInfo { rolled_back_for: Some("r".into()), ..split() };
+    let other = VolumeInfo { rolled_back_for: Some("q".into()), ..split() };
+    let unready = Refused { class: Class::Precondition, message: "not ready".into() };
+    let (soon, late) = ("2023-11-14T23:00:00Z", "2023-11-14T22:00:00Z");
+    for (patch, disk, staged, refused, expected) in [
+        (json!({}), split(), false, None, "Ready"),
+        (ordered(soon, None), split(), false, None, "do RollBack; Ready"),
+        (ordered(soon, None), split(), false, Some(&unready), "do RollBack; Ready; Pending r: not ready"),
+        (
+            ordered(soon, Some("Pending")),
+            other.clone(),
+            false,
+            None,
+            "do RollBack; Ready; Pending r: it waits",
+        ),
+        (
+            ordered(soon, None),
+            split(),
+            true,
+            None,
+            "Ready; Pending r: the volume is in use on node n: stop all pods that use it",
+        ),
+        (ordered(soon, None), info(&WHOLE), false, None, "Ready; Pending r: the volume has no snapshot s"),
+        (
+            ordered(late, Some("Pending")),
+            split(),
+            false,
+            None,
+            "Ready; Failed r: it was not begun in time: it waits",
+        ),
+        (
+            ordered(late, None),
+            split(),
+            false,
+            None,
+            "Ready; Failed r: it was not begun in time: its node did not come to it",
+        ),
+        (ordered(soon, Some("Failed")), split(), false, None, "Ready; Failed r: it waits"),
+        (ordered(soon, None), with(running(Some("r"))), false, None, "RollingBack; Copying r: 1Mi of 4Mi"),
+        (
+            ordered(late, Some("Copying")),
+            with(running(Some("r"))),
+            false,
+            None,
+            "RollingBack; Copying r: 1Mi of 4Mi",
+        ),
+        (ordered(soon, None), with(running(None)), false, None, "RollingBack; Copying : 1Mi of 4Mi"),
+        (ordered(late, Some("Copying")), done.clone(), true, None, "Ready; Done r: 4Mi of 4Mi"),
+        (ordered(soon, None), done.clone(), false, None, "Ready; Done r: "),
+    ] {
+        let mut world = World::new().on_disk(disk).and(&snapshot_object(&json!({})));
+        let object = object(&patch);
+        world = world.with(&object);
+        if staged {
+            world.seen().staged.insert("v".parse().expect("legal"));
+        }
+        let verdict = volume::decide(&object, refused, &world.facts());
+        let status = verdict.status.expect("it is told");
+        let told = status.rollback.map(|told| {
+            let text = match (told.copied, told.total) {
+                (Some(copied), Some(total)) => format!("{copied} of {total}"),
+                _ => told.message,
+            };
+            format!("; {:?} {}: {text}", told.phase, told.request)
+        });
+        let work = line(verdict.work, None, false);
+        let work = if work.is_empty() { work } else { format!("{work}; ") };
+        let phase = status.phase;
+        assert_eq!(format!("{work}{phase:?}{}", told.unwrap_or_default()), expected, "{patch}");
+    }
 }

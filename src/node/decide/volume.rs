@@ -6,7 +6,7 @@ use crate::api::conditions::{self, Judgement, Type};
 use crate::api::volume::{Slot, SlotState, VolumePhase, WriteMostly};
 use crate::api::{MirrorVolume, MirrorVolumeStatus, Percent, names};
 use crate::ids::LvName;
-use crate::node::decide::{Facts, Refused, Verdict, Work, count, judge, refuse, view};
+use crate::node::decide::{Facts, Refused, Verdict, Work, count, judge, refuse, rollback, view};
 use crate::node::look::PoolSeen;
 use crate::report::Class;
 use crate::volume::info::{self, VolumeInfo};
@@ -36,8 +36,12 @@ pub(super) fn was_made(status: &MirrorVolumeStatus) -> bool {
     status.size.is_some()
 }
 
+/// Whether the object has been about this volume before. One that never fitted it does not change it.
 fn belongs(object: &MirrorVolume) -> bool {
-    object.status.as_ref().is_some_and(was_made)
+    object.status.as_ref().is_some_and(|status| {
+        let refused = conditions::refusal(&status.conditions, Type::Ready, None);
+        was_made(status) && !matches!(refused, Some((Class::Exists, _)))
+    })
 }
 
 /// The status of a volume that cannot be used as it should be.
@@ -183,7 +187,6 @@ fn misfit(object: &MirrorVolume, volume: &VolumeInfo) -> Option<Refused> {
     let spec = &object.spec;
     let images = count(volume.slots.len());
     let differs = |what: String| Refused::new(Class::Exists, format!("volume {} has {what}", volume.id));
-    // An object that never was about this volume does not change it.
     let other_images = spec.images.filter(|wanted| *wanted != images && !belongs(object));
     if let Some(wanted) = other_images {
         return Some(differs(format!("{images} images, not {wanted}")));
@@ -234,8 +237,15 @@ fn present(
     let grows = fits && spec.size.0 > volume.size;
     let change = change(object, volume).filter(|_| fits && belongs(object));
     let changes = change.is_some();
-    let work = if volume.device.is_none() {
+    let active = volume.device.is_some();
+    // First what cannot wait: a volume with snapshots would not grow anyway.
+    let (told, roll_back) = rollback::decide(object, volume, seen, refused.filter(|_| active), facts);
+    let roll_back = roll_back.filter(|_| fits && active);
+    let rolls = roll_back.is_some();
+    let work = if !active {
         Some(Work::Activate(volume.id.clone()))
+    } else if rolls {
+        roll_back
     } else if grows {
         let limit = spec.limit.map(|limit| limit.0);
         Some(Work::Expand { lv: volume.id.clone(), size: spec.size.0, limit })
@@ -243,28 +253,35 @@ fn present(
         change.map(|change| Work::Modify { lv: volume.id.clone(), change })
     };
     let mut status = status(object, volume, seen, facts);
+    status.rollback = told.map(Box::new);
     let generation = object.metadata.generation;
     let conditions = &mut status.conditions;
-    match misfit.as_ref().or(refused.filter(|_| volume.device.is_none())) {
+    match misfit.as_ref().or(refused.filter(|_| !active)) {
         Some(why) => {
             refuse(conditions, Type::Ready, why, generation, facts);
             status.phase = VolumePhase::Failed;
         }
-        None if volume.device.is_none() => {
+        None if !active => {
             let inactive = Judgement::no(Type::Ready, "Inactive", "it is being activated");
             judge(conditions, inactive, generation, facts);
             status.phase = VolumePhase::Pending;
         }
+        None if volume.rollback.is_some() => {
+            let rolling = Judgement::no(Type::Ready, "RollingBack", "it is being rolled back");
+            judge(conditions, rolling, generation, facts);
+            status.phase = VolumePhase::RollingBack;
+        }
         None => judge(conditions, Judgement::yes(Type::Ready, "Active", ""), generation, facts),
     }
-    match refused.filter(|_| grows && volume.device.is_some()) {
+    let refused = refused.filter(|_| active && !rolls);
+    match refused.filter(|_| grows) {
         Some(why) => refuse(conditions, Type::Resized, why, generation, facts),
         None if !grows => {
             conditions::clear(conditions, Type::Resized);
         }
         None => {}
     }
-    let why = refused.filter(|_| !grows && volume.device.is_some());
+    let why = refused.filter(|_| !grows);
     match (changes, why) {
         (true, Some(why)) => refuse(conditions, Type::Modified, why, generation, facts),
         (true, None) => {
@@ -300,6 +317,7 @@ fn status(
         sync: Some(Percent::new(percent(volume))),
         staged: seen.staged.contains(&volume.id),
         problems: volume.problems.clone(),
+        rollback: None,
         slots,
     };
     let lost =

@@ -105,6 +105,52 @@ pub fn a_claim_is_snapshotted_viewed_merged_and_grown(bed: &Namespace) -> Outcom
     end_volume(bed, "app", &volume)
 }
 
+/// In place: not while a pod uses the claim, and what is asked for once is done once. Whoever may edit a namespace may ask.
+pub fn a_claim_is_put_back_to_its_snapshot(bed: &Namespace) -> Outcome {
+    ready(bed)?;
+    let volume = volume_in_use(bed, CLASS, "64Mi")?;
+    snapshot(bed, "cut", "data")?;
+    write(bed, "app", "after")?;
+    sh(bed, "app", "dd if=/dev/urandom of=/data/more bs=1M count=4; sync")?;
+
+    let ask = |name: &str| {
+        bed.apply(json!({
+            "apiVersion": "splitmirror.io/v1alpha1",
+            "kind": "VolumeRollback",
+            "metadata": { "name": name },
+            "spec": { "claim": "data", "snapshot": "cut" },
+        }))
+    };
+    let may = ["auth", "can-i", "create", "volumerollbacks", "--namespace", bed.name(), "--as=somebody"];
+    that("nobody else may", bed.kubectl().run(&may).is_err(), "")?;
+    let bind = ["create", "rolebinding", "editor", "--clusterrole=edit", "--user=somebody", "--namespace"];
+    bed.kubectl().run(&[&bind[..], &[bed.name()]].concat())?;
+    until("an editor may", PATIENCE, || Ok(bed.kubectl().run(&may).ok()))?;
+
+    ask("back")?;
+    let waits = |seen: &Value| {
+        seen["status"]["conditions"][0]["message"].as_str().is_some_and(|why| why.contains("in use"))
+    };
+    bed.kubectl().wait(bed.object("volumerollback", "back"), "waiting for the pod", waits)?;
+    equal("nothing is changed", read(bed, "app")?.as_str(), "after")?;
+    bed.kubectl().delete(bed.object("pod", "app"))?;
+    let done = |seen: &Value| seen["status"]["phase"] == "Done";
+    let seen = bed.kubectl().wait(bed.object("volumerollback", "back"), "Done", done)?;
+    let copied: Result<Size, SizeError> = text(&seen["status"]["copied"])?.parse();
+    let copied = copied.map_err(|error| error.to_string())?.0.0;
+    that("what has changed is copied", (4 << 20..32 << 20).contains(&copied), copied.to_string())?;
+    event(bed, "data", "RollbackCompleted", "")?;
+
+    user(bed, "app", "data", false)?;
+    equal("it is as it was", read(bed, "app")?.as_str(), "before")?;
+    that("all of it", sh(bed, "app", "[ ! -e /data/more ]").is_ok(), "")?;
+    write(bed, "app", "later")?;
+    bed.kubectl().delete(bed.object("volumesnapshot", "cut"))?;
+    images(bed, &volume, 3, 0)?;
+    equal("it is put back once", read(bed, "app")?.as_str(), "later")?;
+    end_volume(bed, "app", &volume)
+}
+
 /// What somebody sees who looks, at each step.
 pub fn kubectl_tells_what_becomes_of_a_claim(bed: &Namespace) -> Outcome {
     ready(bed)?;

@@ -5,6 +5,7 @@
 mod deaths;
 mod disasters;
 mod everyday;
+mod groups;
 mod refusals;
 mod rights;
 mod user;
@@ -39,12 +40,13 @@ const fn scenario(name: &'static str, run: fn(&Namespace) -> Outcome) -> Scenari
 }
 
 /// All of them. Those that throw away much come last.
-pub const SCENARIOS: [Scenario; 18] = [
+pub const SCENARIOS: [Scenario; 20] = [
     scenario("the_chart_is_taken_by_the_api_server", everyday::the_chart_is_taken_by_the_api_server),
     scenario(
         "a_claim_is_snapshotted_viewed_merged_and_grown",
         everyday::a_claim_is_snapshotted_viewed_merged_and_grown,
     ),
+    scenario("a_claim_is_put_back_to_its_snapshot", everyday::a_claim_is_put_back_to_its_snapshot),
     scenario("kubectl_tells_what_becomes_of_a_claim", everyday::kubectl_tells_what_becomes_of_a_claim),
     scenario(
         "capacity_follows_what_is_left_on_each_node",
@@ -58,6 +60,7 @@ pub const SCENARIOS: [Scenario; 18] = [
         "a_database_goes_on_while_its_volume_is_split_and_merged",
         everyday::a_database_goes_on_while_its_volume_is_split_and_merged,
     ),
+    scenario("two_volumes_are_cut_at_one_instant", groups::two_volumes_are_cut_at_one_instant),
     scenario("classes_that_ask_for_nonsense_are_told_so", refusals::classes),
     scenario("snapshots_that_cannot_be_are_told_so", refusals::snapshots),
     scenario("what_is_edited_by_hand_does_no_harm", refusals::edits),

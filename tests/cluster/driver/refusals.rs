@@ -69,7 +69,7 @@ pub fn edits(bed: &Namespace) -> Outcome {
         ("mirrorvolume", &volume, json!({ "node": "elsewhere" }), "node is immutable"),
         ("mirrorvolume", &volume, json!({ "pool": "other" }), "pool is immutable"),
         ("mirrorvolume", &volume, json!({ "lv": "other" }), "lv is immutable"),
-        ("mirrorvolume", &volume, json!({ "images": 2 }), "images is immutable"),
+        ("mirrorvolume", &volume, json!({ "regionSize": "8Mi" }), "regionSize is immutable"),
         ("mirrorvolume", &volume, json!({ "images": 99 }), "images"),
         ("mirrorvolume", &volume, json!({ "size": "1Mi" }), "spec.size may not be less"),
         ("mirrorvolume", &volume, json!({ "size": "-1" }), "size"),

@@ -4,4 +4,4 @@ mod kernel;
 mod volumes;
 
 pub use kernel::Kernel;
-pub use volumes::{DISK, Volumes};
+pub use volumes::{CHANGED, DISK, PART, Volumes};

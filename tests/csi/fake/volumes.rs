@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 
 use splitmirror::csi::backend::{
-    Backend, Capacity, CapacityWish, Deadline, DetachWish, Devices, Error, Kind, KnownVolume, OpenVolume,
-    Result, Snapshot, SnapshotWish, ViewWish, Volume, VolumeWish,
+    Backend, Capacity, CapacityWish, ChangedBlocks, Deadline, Devices, Error, Group, GroupWish, Groups, Kind,
+    KnownVolume, Nodes, OpenVolume, Origin, Result, Snapshot, SnapshotWish, ViewWish, Volume, VolumeWish,
 };
 use splitmirror::host::DevNo;
 use splitmirror::report::Class;
 use splitmirror::units::{Bytes, Sectors};
+use splitmirror::volume::changes::Blocks;
+use splitmirror::volume::spec::VolumeSpec;
 use splitmirror::volume::tune::Change;
 
 use crate::harness::NODE;
@@ -74,6 +76,24 @@ impl State {
         DISK - mirrors.map(|(_, volume)| volume.size).sum()
     }
 
+    /// A snapshot becomes a volume.
+    fn detach(&mut self, spec: &VolumeSpec, snapshot: &str) -> Result<Volume> {
+        if let Some(found) = self.named(&spec.name) {
+            return Ok(found.clone());
+        }
+        let found = self.snapshots.get(snapshot).ok_or_else(|| Error::not_found("no snapshot"))?;
+        let size = found.1.size;
+        if spec.size > size {
+            return Err(Error::new(Class::OutOfRange, "the snapshot is smaller"));
+        }
+        self.snapshots.remove(snapshot);
+        let id = self.id("vol-");
+        let kind = Kind::Mirror { images: spec.images };
+        let volume = Volume { id: id.clone(), node: NODE.to_owned(), size, kind };
+        self.volumes.insert(id, (spec.name.clone(), volume.clone()));
+        Ok(volume)
+    }
+
     fn view_of(&self, snapshot: &str) -> Option<&Volume> {
         let shows =
             |volume: &&Volume| matches!(&volume.kind, Kind::View { snapshot: shown } if shown == snapshot);
@@ -96,11 +116,48 @@ fn exists(what: &str) -> Error {
     Error::new(Class::Exists, format!("{what} exists and is another one"))
 }
 
+/// Every second one of the first so many blocks of each part of a snapshot differs, or holds something.
+pub const CHANGED: u64 = 5;
+/// The length of a part.
+pub const PART: Bytes = Bytes::mib(16);
+
+impl ChangedBlocks for Volumes {
+    async fn blocks(&self, snapshot: &str, base: Option<&str>, from: Bytes) -> Result<Blocks> {
+        let state = self.state();
+        let find = |id: &str| {
+            let found = state.snapshots.get(id).ok_or_else(|| Error::not_found(format!("no snapshot {id}")));
+            found.map(|(_, snapshot)| snapshot)
+        };
+        let (target, base) = (find(snapshot)?, base.map(find).transpose()?);
+        if base.is_some_and(|base| base.volume != target.volume) {
+            return Err(Error::invalid("not of one volume"));
+        }
+        if from > target.size {
+            return Err(Error::new(Class::OutOfRange, "beyond the end"));
+        }
+        let start = Bytes(from.0 / PART.0 * PART.0);
+        let block = Bytes::kib(4);
+        let ranges = (0..CHANGED).map(|n| start + block * (2 * n)..start + block * (2 * n + 1));
+        let end = start + PART;
+        Ok(Blocks {
+            size: target.size,
+            ranges: ranges.filter(|range| range.end > from).collect(),
+            next: (end < target.size).then_some(end),
+        })
+    }
+}
+
 impl Backend for Volumes {
+    const CLONES: bool = true;
+    const DETACHES: bool = true;
+
     async fn create_volume(&self, wish: &VolumeWish, deadline: Deadline) -> Result<Volume> {
         let mut state = self.state();
         state.asked = Some((wish.clone(), deadline));
         let spec = &wish.spec;
+        if let Some(Origin::Image(snapshot)) = &wish.origin {
+            return state.detach(spec, snapshot);
+        }
         if wish.pool.as_ref().is_some_and(|pool| pool.as_str() != POOL) {
             return Err(Error::invalid("no such pool"));
         }
@@ -137,22 +194,6 @@ impl Backend for Volumes {
         let view = Volume { id: id.clone(), node: NODE.to_owned(), size, kind };
         state.volumes.insert(id, (wish.name.clone(), view.clone()));
         Ok(view)
-    }
-
-    async fn create_detached(&self, wish: &DetachWish, _: Deadline) -> Result<Volume> {
-        let mut state = self.state();
-        if let Some(found) = state.named(&wish.name) {
-            return Ok(found.clone());
-        }
-        let (_, snapshot) =
-            state.snapshots.get(&wish.snapshot).cloned().ok_or_else(|| Error::not_found("no snapshot"))?;
-        wish.check_size(snapshot.size)?;
-        state.snapshots.remove(&wish.snapshot);
-        let id = state.id("vol-");
-        let kind = Kind::Mirror { images: wish.images };
-        let volume = Volume { id: id.clone(), node: NODE.to_owned(), size: snapshot.size, kind };
-        state.volumes.insert(id, (wish.name.clone(), volume.clone()));
-        Ok(volume)
     }
 
     async fn delete_volume(&self, id: &str, _: Deadline) -> Result<()> {
@@ -226,6 +267,7 @@ impl Backend for Volumes {
             size,
             cut_unix_nanos: Some(1_700_000_000_000_000_000),
             ready: true,
+            group: None,
         };
         state.snapshots.insert(id, (wish.name.clone(), snapshot.clone()));
         Ok(snapshot)
@@ -235,6 +277,9 @@ impl Backend for Volumes {
         let mut state = self.state();
         if state.view_of(id).is_some() {
             return Err(Error::precondition("a view shows it"));
+        }
+        if state.snapshots.get(id).is_some_and(|(_, snapshot)| snapshot.group.is_some()) {
+            return Err(Error::invalid("it is one of a group"));
         }
         state.snapshots.remove(id);
         Ok(())
@@ -253,6 +298,42 @@ impl Backend for Volumes {
             || wish.pool.as_ref().is_some_and(|pool| pool.as_str() != POOL);
         let fits = if elsewhere || wish.images > 3 { Bytes::ZERO } else { self.state().free() };
         Ok(Capacity { available: fits, largest: fits })
+    }
+}
+
+impl Groups for Volumes {
+    async fn create_group(&self, wish: &GroupWish, deadline: Deadline) -> Result<Group> {
+        let id = format!("group-{}", wish.name);
+        if let Some(found) = self.get_group(&id, &[]).await? {
+            let volumes = found.snapshots.iter().map(|snapshot| snapshot.volume.clone()).collect();
+            return if wish.volumes == volumes { Ok(found) } else { Err(exists(&wish.name)) };
+        }
+        for volume in &wish.volumes {
+            let wish = SnapshotWish {
+                name: format!("{} of {volume}", wish.name),
+                volume: volume.clone(),
+                min_in_sync: wish.min_in_sync,
+                nodes: Nodes::default(),
+                volume_snapshot: wish.volume_group_snapshot.clone(),
+            };
+            let snapshot = self.create_snapshot(&wish, deadline).await?;
+            let mut state = self.state();
+            let (_, snapshot) = state.snapshots.get_mut(&snapshot.id).expect("just made");
+            snapshot.group = Some(id.clone());
+        }
+        Ok(self.get_group(&id, &[]).await?.expect("just made"))
+    }
+
+    async fn delete_group(&self, id: &str, _: &[String], _: Deadline) -> Result<()> {
+        self.state().snapshots.retain(|_, (_, snapshot)| snapshot.group.as_deref() != Some(id));
+        Ok(())
+    }
+
+    async fn get_group(&self, id: &str, _: &[String]) -> Result<Option<Group>> {
+        let mut snapshots = self.list_snapshots().await?;
+        snapshots.retain(|snapshot| snapshot.group.as_deref() == Some(id));
+        let first = snapshots.first().map(|snapshot| snapshot.cut_unix_nanos);
+        Ok(first.map(|cut_unix_nanos| Group { id: id.to_owned(), cut_unix_nanos, ready: true, snapshots }))
     }
 }
 
@@ -275,7 +356,7 @@ impl Devices for Volumes {
         let device = state.device(id);
         let devno = DevNo { major: 253, minor: state.minors[id] };
         let formatting = state.formatting.contains(id);
-        Ok(OpenVolume { device, devno, read_only: view, view, formatting })
+        Ok(OpenVolume { device, devno, read_only: view, view, formatting, clone: false })
     }
 
     async fn note_format(&self, id: &str, under_way: bool) -> Result<()> {

@@ -255,7 +255,7 @@ impl Bed {
             let file = entry.with_context(|| format!("reading {}", manifests.display()))?.path();
             let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
             let ours = self.lab.seen().join(file.file_name().context("a file without a name")?);
-            fs::write(&ours, with_image(&text, &self.spec.images)?)
+            fs::write(&ours, with_groups(&with_image(&text, &self.spec.images)?))
                 .with_context(|| format!("writing {}", ours.display()))?;
             self.control_plane.kubectl(&["apply", "--server-side", "--filename", path(&ours)?])?;
         }
@@ -358,9 +358,26 @@ fn with_image(manifest: &str, images: &[String]) -> Result<String> {
     Ok(lines.join("\n") + "\n")
 }
 
+/// Where upstream's manifest takes more arguments of the snapshot controller.
+const MORE_ARGS: &str = "# end snapshot controller args";
+
+/// A manifest with group snapshots switched on, where it is that of the snapshot controller.
+fn with_groups(manifest: &str) -> String {
+    manifest.replace(MORE_ARGS, "- \"--feature-gates=CSIVolumeGroupSnapshot=true\"")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_snapshot_controller_serves_groups() {
+        let text = with_groups("args:\n  - \"--v=5\"\n  # end snapshot controller args\nimage: a\n");
+        assert_eq!(
+            text,
+            "args:\n  - \"--v=5\"\n  - \"--feature-gates=CSIVolumeGroupSnapshot=true\"\nimage: a\n"
+        );
+    }
 
     #[test]
     fn a_manifest_gets_the_version_that_is_there() {

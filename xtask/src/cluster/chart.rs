@@ -22,6 +22,7 @@ pub fn values(images: &[String], disks: &[String]) -> Result<Value> {
     let mut values = json!({
         "pools": [{ "volumeGroup": POOL, "devices": disks }],
         "volumeSnapshotClasses": [{ "name": "splitmirror", "parameters": { "splitmirror.io/minInSync": "1" } }],
+        "snapshots": { "groups": true },
         "controller": { "replicas": 1 },
     });
     for (path, name) in IMAGES {

@@ -2,6 +2,7 @@
 //!
 //! The names in brackets are those of the experiments on a real kernel.
 
+mod clone;
 mod power;
 mod traps;
 
