@@ -12,6 +12,7 @@
 
 mod check;
 mod crash;
+mod detached;
 mod foreign;
 mod history;
 mod machine;
