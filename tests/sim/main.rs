@@ -7,6 +7,7 @@
 //! | [`check`] | the end state: metadata, legs, snapshots, devices, extents |
 //! | [`crash`] | one operation, cut at every step in every way |
 //! | [`operations`] | the operations |
+//! | [`detached`] | what must not become a volume, and slots without room for an image |
 //! | [`foreign`] | another tool that activates the group first |
 //! | [`model`] | random operations and faults against a small model |
 
