@@ -12,6 +12,7 @@
 
 pub mod backend;
 pub mod cache;
+mod clones;
 pub mod cluster;
 pub mod entry;
 mod gone;

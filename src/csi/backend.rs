@@ -287,11 +287,8 @@ pub struct OpenVolume {
 /// Every call may be repeated with the same arguments and then answers the same. Errors are classed as
 /// [`Class`] says; `InProgress` only when an operation really is recorded and running.
 pub trait Backend: Send + Sync + 'static {
-    /// It makes volumes that hold something from the start: see [`VolumeWish::origin`].
-    const CLONES: bool;
-
     /// Makes a volume, or finds the one of that name. Another one of that name is `Exists`; no space where it may be is
-    /// `Exhausted`.
+    /// `Exhausted`. One that is to hold something from the start can be used when this returns, though it is still being filled.
     fn create_volume(
         &self,
         wish: &VolumeWish,

@@ -77,8 +77,6 @@ impl<H: Host + 'static, M: Mounts> OnePool<H, M> {
 }
 
 impl<H: Host + 'static, M: Mounts> Backend for OnePool<H, M> {
-    const CLONES: bool = true;
-
     async fn create_volume(&self, wish: &VolumeWish, _: Deadline) -> Result<Volume> {
         self.check_pool(wish.pool.as_ref())?;
         wish.nodes.check(&self.node)?;

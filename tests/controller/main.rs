@@ -5,6 +5,7 @@
 //! | [`harness`] | a cluster, the lives of a controller in it, requests |
 //! | [`nodes`] | node agents that do as a script says |
 //! | [`volumes`] | volumes and views from the call to the answer |
+//! | [`clones`] | volumes that hold something from the start |
 //! | [`deletion`] | what is deleted, what is refused, what waits |
 //! | [`snapshots`] | splits, and their refusals |
 //! | [`groups`] | snapshots that are asked for and deleted together |
@@ -19,6 +20,7 @@
 #[allow(dead_code)]
 #[path = "../api/mod.rs"]
 mod api;
+mod clones;
 mod crashes;
 mod deletion;
 mod expansion;

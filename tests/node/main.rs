@@ -6,6 +6,7 @@
 //! | [`server`] | that the API server in memory is what the others take it for |
 //! | [`life`] | volumes, snapshots and views from the wish to the end; what is told meanwhile |
 //! | [`refusals`] | wishes that cannot be met, and objects that do not fit the disks |
+//! | [`clones`] | volumes that hold something from the start |
 //! | [`groups`] | snapshots that are cut and merged together |
 //! | [`rollbacks`] | volumes are put back to snapshots |
 //! | [`import`] | objects that are gone come back |
@@ -16,6 +17,7 @@
 #[allow(dead_code)]
 #[path = "../api/mod.rs"]
 mod api;
+mod clones;
 mod groups;
 mod harness;
 // The tests of the CSI services use other parts of it.

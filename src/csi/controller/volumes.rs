@@ -134,29 +134,17 @@ async fn content_of<B: Backend>(
             if read_only {
                 return Ok(Content::Shown(snapshot));
             }
-            if !B::CLONES {
-                return Err(Error::invalid(format!(
-                    "a writable volume from snapshot {id} is not implemented yet: \
-                     ask for it read-only (access mode ReadOnlyMany), which shows the snapshot itself"
-                )));
-            }
             Ok(Content::Copied(Origin::Snapshot(snapshot.id), snapshot.size))
         }
         Some(Source::Volume(source)) => {
             let id = limits::required("volume_id of the source", &source.volume_id)?;
             let volume = existing(backend, id).await?;
-            if B::CLONES && matches!(volume.kind, Kind::Mirror { .. }) {
-                return Ok(Content::Copied(Origin::Volume(volume.id), volume.size));
-            }
-            if let Kind::View { snapshot } = volume.kind {
-                let message = format!(
+            match volume.kind {
+                Kind::Mirror { .. } => Ok(Content::Copied(Origin::Volume(volume.id), volume.size)),
+                Kind::View { snapshot } => Err(Error::invalid(format!(
                     "volume {id} shows snapshot {snapshot}: make the volume from the snapshot itself"
-                );
-                return Err(Error::invalid(message));
+                ))),
             }
-            Err(Error::invalid(format!(
-                "a volume from volume {id} is not implemented yet: take a snapshot of it"
-            )))
         }
     }
 }

@@ -410,6 +410,7 @@ impl Agenda {
                 self.looking.remove(pool);
             }
             Work::CreateVolume(_)
+            | Work::Clone { .. }
             | Work::CreateView { .. }
             | Work::Expand { .. }
             | Work::Modify { .. }

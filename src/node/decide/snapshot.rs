@@ -9,7 +9,7 @@ use crate::api::snapshot::{SnapshotGroup, SnapshotPhase};
 use crate::api::{MirrorSnapshot, MirrorSnapshotStatus, names};
 use crate::ids::LvName;
 use crate::node::decide::volume::percent;
-use crate::node::decide::{Facts, Refused, Verdict, Work, count, judge, refuse, view};
+use crate::node::decide::{Facts, Refused, Verdict, Work, clone, count, judge, refuse, view};
 use crate::node::look::PoolSeen;
 use crate::report::Class;
 use crate::volume::info::{SlotState, SnapshotInfo, VolumeInfo};
@@ -53,7 +53,10 @@ pub fn decide(
     let ours = on_disk.filter(|snapshot| snapshot.name == spec.name);
     if spec.delete {
         return match (ours, volume) {
-            (Some(snapshot), _) => merge(object, lv, snapshot, refused, facts),
+            (Some(snapshot), _) => match clone::of_snapshot(&object.name_any(), snapshot, seen, facts) {
+                Some(why) => Verdict::told(kept(object, &why, facts)),
+                None => merge(object, lv, snapshot, refused, facts),
+            },
             (None, Some(volume)) if merging(object, volume) => {
                 Verdict::told(on_its_way(object, volume, facts))
             }

@@ -129,8 +129,6 @@ impl ChangedBlocks for Volumes {
 }
 
 impl Backend for Volumes {
-    const CLONES: bool = true;
-
     async fn create_volume(&self, wish: &VolumeWish, deadline: Deadline) -> Result<Volume> {
         let mut state = self.state();
         state.asked = Some((wish.clone(), deadline));
