@@ -2,6 +2,7 @@
 //!
 //! It is installed once, in a namespace of its own, with the same pool on every node; each scenario uses its own claims.
 
+mod clones;
 mod deaths;
 mod disasters;
 mod everyday;
@@ -40,7 +41,7 @@ const fn scenario(name: &'static str, run: fn(&Namespace) -> Outcome) -> Scenari
 }
 
 /// All of them. Those that throw away much come last.
-pub const SCENARIOS: [Scenario; 20] = [
+pub const SCENARIOS: [Scenario; 21] = [
     scenario("the_chart_is_taken_by_the_api_server", everyday::the_chart_is_taken_by_the_api_server),
     scenario(
         "a_claim_is_snapshotted_viewed_merged_and_grown",
@@ -59,6 +60,10 @@ pub const SCENARIOS: [Scenario; 20] = [
     scenario(
         "a_database_goes_on_while_its_volume_is_split_and_merged",
         everyday::a_database_goes_on_while_its_volume_is_split_and_merged,
+    ),
+    scenario(
+        "claims_are_cloned_and_used_while_they_are_filled",
+        clones::claims_are_cloned_and_used_while_they_are_filled,
     ),
     scenario("two_volumes_are_cut_at_one_instant", groups::two_volumes_are_cut_at_one_instant),
     scenario("classes_that_ask_for_nonsense_are_told_so", refusals::classes),
