@@ -1,7 +1,5 @@
 //! Writable volumes from snapshots and from volumes: used at once, filled meanwhile.
 
-use std::path::PathBuf;
-
 use serde_json::{Value, json};
 use splitmirror::host::Blocks as _;
 use splitmirror::units::Bytes;
@@ -15,21 +13,15 @@ fn ask(machine: &Machine, name: &str, source: &Value) {
     machine.server.put("mirrorvolumes", &clone);
 }
 
-/// Its device, as its node tells.
-fn device(machine: &Machine, name: &str) -> PathBuf {
-    let volume = machine.server.get("mirrorvolumes", name).expect("an object");
-    volume["status"]["device"].as_str().expect("it is active").into()
-}
-
 /// The byte that a volume holds.
 fn held(machine: &Machine, name: &str) -> u8 {
-    let block = machine.host.read(&device(machine, name), Bytes::mib(1), Bytes::kib(4)).expect("readable");
+    let block = machine.host.read(&machine.device(name), Bytes::mib(1), Bytes::kib(4)).expect("readable");
     assert!(block.iter().all(|byte| *byte == block[0]), "{block:?}");
     block[0]
 }
 
 fn write(machine: &Machine, name: &str, byte: u8) {
-    machine.host.write(&device(machine, name), Bytes::mib(1), &[byte; 4096]).expect("writable");
+    machine.host.write(&machine.device(name), Bytes::mib(1), &[byte; 4096]).expect("writable");
 }
 
 /// A volume that holds 2, its snapshot that holds 1, and disks on which a clone takes its time.

@@ -152,6 +152,12 @@ impl Machine {
         self.server.merge(resource, name, &json!({"spec": {"delete": true}}));
     }
 
+    /// A volume's device, as its node tells: an engine would ask for the lock that the agent may hold.
+    pub fn device(&self, name: &str) -> PathBuf {
+        let volume = self.server.get("mirrorvolumes", name).expect("an object");
+        volume["status"]["device"].as_str().expect("it is active").into()
+    }
+
     /// No array has failed, nothing would have hung.
     pub fn check(&self) {
         assert_eq!(self.host.violations(), Vec::<String>::new());
