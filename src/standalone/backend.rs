@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use crate::csi::backend::{
-    Backend, BlocksWish, Capacity, CapacityWish, ChangedBlocks, Deadline, Devices, Error, Group, GroupWish, Groups, Kind,
-    KnownVolume, OpenVolume, Origin, Result, Snapshot, SnapshotWish, ViewWish, Volume, VolumeWish,
+    Backend, BlocksWish, Capacity, CapacityWish, ChangedBlocks, Deadline, Devices, Error, Group, GroupWish,
+    Groups, Kind, KnownVolume, OpenVolume, Origin, Result, Snapshot, SnapshotWish, ViewWish, Volume,
+    VolumeWish,
 };
 use crate::csi::node::mounts::Mounts;
 use crate::engine::Engine;

@@ -42,6 +42,22 @@ fn a_mistyped_value_is_refused_by_its_name() {
 }
 
 #[test]
+fn blocks_are_not_told_without_a_certificate() {
+    for (values, says) in [
+        ("snapshotMetadata: {enabled: true, tlsSecret: a}", "snapshotMetadata.caCert"),
+        (
+            "snapshotMetadata: {enabled: true, caCert: '-----BEGIN CERTIFICATE-----'}",
+            "snapshotMetadata.tlsSecret",
+        ),
+        ("snapshotMetadata: {enabled: true}\nsnapshots: {enabled: false}", "snapshots.enabled"),
+        ("snapshotMetadata: {caCert: LS0t}", "/snapshotMetadata/caCert"),
+    ] {
+        let error = refusal(values);
+        assert!(error.contains(says), "{values}: {error}");
+    }
+}
+
+#[test]
 fn a_value_of_the_wrong_kind_is_refused_where_it_is() {
     for (values, place) in [
         ("controller: {replicas: two}", "/controller/replicas"),

@@ -7,6 +7,7 @@
 //! | [`volumes`] | volumes and views from the call to the answer |
 //! | [`deletion`] | what is deleted, what is refused, what waits |
 //! | [`snapshots`] | splits, and their refusals |
+//! | [`blocks`] | blocks of snapshots, which agents tell |
 //! | [`groups`] | snapshots that are asked for and deleted together |
 //! | [`expansion`] | volumes that grow |
 //! | [`crashes`] | the controller is killed at each of its requests, or there are two of it |
@@ -19,6 +20,7 @@
 #[allow(dead_code)]
 #[path = "../api/mod.rs"]
 mod api;
+mod blocks;
 mod crashes;
 mod deletion;
 mod expansion;

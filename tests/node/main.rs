@@ -7,6 +7,7 @@
 //! | [`life`] | volumes, snapshots and views from the wish to the end; what is told meanwhile |
 //! | [`refusals`] | wishes that cannot be met, and objects that do not fit the disks |
 //! | [`groups`] | snapshots that are cut and merged together |
+//! | [`blocks`] | the controller, and nobody else, is told the blocks of snapshots |
 //! | [`rollbacks`] | volumes are put back to snapshots |
 //! | [`import`] | objects that are gone come back |
 //! | [`outages`] | the API server fails, the agent dies, the machine loses power |
@@ -16,6 +17,7 @@
 #[allow(dead_code)]
 #[path = "../api/mod.rs"]
 mod api;
+mod blocks;
 mod groups;
 mod harness;
 // The tests of the CSI services use other parts of it.

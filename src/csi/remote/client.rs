@@ -73,7 +73,11 @@ impl Remote {
                     ..GetMetadataAllocatedRequest::default()
                 };
                 let request = self.request(request, deadline);
-                self.client.get_metadata_allocated(request).await.map(Response::into_inner).map(Told::Allocated)
+                self.client
+                    .get_metadata_allocated(request)
+                    .await
+                    .map(Response::into_inner)
+                    .map(Told::Allocated)
             }
             Some(base) => {
                 let request = GetMetadataDeltaRequest {

@@ -20,7 +20,7 @@ mod server;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-pub use client::{RemoteParts, Remote};
+pub use client::{Remote, RemoteParts};
 pub use server::{Admission, Doorkeeper, Error, Listener, serve};
 
 /// The only audience of the controller's tokens.

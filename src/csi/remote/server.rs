@@ -158,7 +158,9 @@ impl<S, D: Doorkeeper> Guarded<S, D> {
                 Err(Status::permission_denied("only the controller is told"))
             }
             Admission::Nobody => {
-                tracing::warn!("somebody without a token of the controller asked for blocks, and was refused");
+                tracing::warn!(
+                    "somebody without a token of the controller asked for blocks, and was refused"
+                );
                 Err(Status::unauthenticated("a token of the controller is needed"))
             }
         }

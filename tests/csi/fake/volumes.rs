@@ -6,7 +6,8 @@ use std::sync::{Mutex, MutexGuard};
 
 use splitmirror::csi::backend::{
     Backend, BlocksWish, Capacity, CapacityWish, ChangedBlocks, Deadline, Devices, Error, Group, GroupWish,
-    Groups, Kind, KnownVolume, Nodes, OpenVolume, Part, Parts, Result, Snapshot, SnapshotWish, ViewWish, Volume, VolumeWish,
+    Groups, Kind, KnownVolume, Nodes, OpenVolume, Part, Parts, Result, Snapshot, SnapshotWish, ViewWish,
+    Volume, VolumeWish,
 };
 use splitmirror::host::DevNo;
 use splitmirror::report::Class;
