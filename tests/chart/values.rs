@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::helm::{ALL, EVERYTHING, MINIMAL, chart, notes, read, refusal, render, run};
+use crate::helm::{ALL, BLOCKS, EVERYTHING, MINIMAL, chart, notes, read, refusal, render, run};
 use crate::objects::text;
 
 #[test]
@@ -49,7 +49,7 @@ fn blocks_are_not_told_without_a_certificate() {
             "snapshotMetadata: {enabled: true, caCert: '-----BEGIN CERTIFICATE-----'}",
             "snapshotMetadata.tlsSecret",
         ),
-        ("snapshotMetadata: {enabled: true}\nsnapshots: {enabled: false}", "snapshots.enabled"),
+        (format!("{BLOCKS}\nsnapshots: {{enabled: false}}").as_str(), "snapshots.enabled"),
         ("snapshotMetadata: {caCert: LS0t}", "/snapshotMetadata/caCert"),
     ] {
         let error = refusal(values);

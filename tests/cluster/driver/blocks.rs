@@ -119,7 +119,7 @@ fn service_address(bed: &Namespace) -> Outcome<String> {
     text(&pods.first().ok_or("there is no controller")?["status"]["podIP"])
 }
 
-/// Runs upstream's client once for each of `runs`: its name and arguments. What it has printed.
+/// Runs `first`, then upstream's client once for each of `runs`, a name and arguments, until all have ended well.
 fn backup(bed: &Namespace, pod: &str, claims: &[&str], first: &str, runs: &[(&str, &[&str])]) -> Outcome {
     let (volumes, devices) = devices(claims);
     let mut copy = shell(first);
