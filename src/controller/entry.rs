@@ -4,7 +4,7 @@ use kube::ResourceExt as _;
 use kube::core::PartialObjectMeta;
 
 use crate::api::conditions::{self, Type};
-use crate::api::pool::PoolCapacity;
+use crate::api::pool::{PoolAgent, PoolCapacity};
 use crate::api::rollback::{RollbackOrder, RollbackTold};
 use crate::api::snapshot::{SnapshotGroup, SnapshotPhase};
 use crate::api::volume::Source;
@@ -369,6 +369,8 @@ pub struct PoolEntry {
     pub disks: u32,
     /// What fits, by number of images.
     pub capacity: Vec<PoolCapacity>,
+    /// Where its node's agent tells the blocks of snapshots, if it does.
+    pub agent: Option<PoolAgent>,
 }
 
 impl Entry for PoolEntry {
@@ -389,6 +391,7 @@ impl Entry for PoolEntry {
             ready,
             disks: status.map_or(0, |status| status.disk_count.saturating_sub(status.missing_disks)),
             capacity: status.map(|status| status.capacity.clone()).unwrap_or_default(),
+            agent: status.and_then(|status| status.agent.clone()),
         }
     }
 
@@ -434,7 +437,15 @@ pub(in crate::controller) mod tests {
     /// A pool that can be used, without room.
     pub(in crate::controller) fn pool(node: &str, name: &str) -> PoolEntry {
         let pool = name.parse().expect("legal");
-        PoolEntry { uid: "u".into(), node: node.into(), pool, ready: Ok(()), disks: 0, capacity: Vec::new() }
+        PoolEntry {
+            uid: "u".into(),
+            node: node.into(),
+            pool,
+            ready: Ok(()),
+            disks: 0,
+            capacity: Vec::new(),
+            agent: None,
+        }
     }
 
     fn volume(status: Option<MirrorVolumeStatus>) -> VolumeEntry {

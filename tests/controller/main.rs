@@ -8,6 +8,7 @@
 //! | [`clones`] | volumes that hold something from the start |
 //! | [`deletion`] | what is deleted, what is refused, what waits |
 //! | [`snapshots`] | splits, and their refusals |
+//! | [`blocks`] | blocks of snapshots, which agents tell |
 //! | [`groups`] | snapshots that are asked for and deleted together |
 //! | [`expansion`] | volumes that grow |
 //! | [`crashes`] | the controller is killed at each of its requests, or there are two of it |
@@ -20,6 +21,7 @@
 #[allow(dead_code)]
 #[path = "../api/mod.rs"]
 mod api;
+mod blocks;
 mod clones;
 mod crashes;
 mod deletion;

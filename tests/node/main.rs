@@ -8,6 +8,7 @@
 //! | [`refusals`] | wishes that cannot be met, and objects that do not fit the disks |
 //! | [`clones`] | volumes that hold something from the start |
 //! | [`groups`] | snapshots that are cut and merged together |
+//! | [`blocks`] | the controller, and nobody else, is told the blocks of snapshots |
 //! | [`rollbacks`] | volumes are put back to snapshots |
 //! | [`import`] | objects that are gone come back |
 //! | [`outages`] | the API server fails, the agent dies, the machine loses power |
@@ -17,6 +18,7 @@
 #[allow(dead_code)]
 #[path = "../api/mod.rs"]
 mod api;
+mod blocks;
 mod clones;
 mod groups;
 mod harness;

@@ -28,6 +28,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::api::conditions::{self, Judgement, Type};
+use crate::api::pool::PoolAgent;
 use crate::api::{MirrorPool, MirrorSnapshot, MirrorVolume};
 use crate::ids::{LvName, VgName};
 use crate::node::look::PoolSeen;
@@ -75,6 +76,8 @@ pub struct Facts<'a> {
     pub volumes: &'a BTreeMap<String, Arc<MirrorVolume>>,
     /// Objects of its snapshots.
     pub snapshots: &'a BTreeMap<String, Arc<MirrorSnapshot>>,
+    /// Where this agent tells the controller the blocks of snapshots, if it does.
+    pub agent: Option<&'a PoolAgent>,
     /// The time, for conditions.
     pub now: &'a Time,
 }

@@ -17,7 +17,8 @@ use crate::volume::key;
 use crate::volume::spec::{GroupSpec, SnapshotSpec};
 
 /// The id on the disks of a MirrorSnapshot, when its volume is known.
-pub(super) fn id_on_disk(object: &MirrorSnapshot, facts: &Facts<'_>) -> Option<String> {
+#[must_use]
+pub fn id_on_disk(object: &MirrorSnapshot, facts: &Facts<'_>) -> Option<String> {
     Some(key::snapshot_id(lv_of(object, facts)?, &object.spec.key))
 }
 

@@ -85,6 +85,7 @@ impl World {
             pool_objects: &NO_POOLS,
             volumes: &self.volumes,
             snapshots: &self.snapshots,
+            agent: None,
             now: &self.now,
         }
     }
