@@ -319,6 +319,7 @@ mod tests {
             write_mostly: false,
             rotational: false,
             snapshot: None,
+            lent: None,
         };
         let volume = VolumeInfo {
             id: volume,

@@ -1,6 +1,6 @@
 //! What can be said on the command line.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -120,9 +120,27 @@ pub struct NodeArgs {
     /// Where to show /metrics and /healthz, such as 0.0.0.0:9809
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics: Option<SocketAddr>,
+    /// Whom to tell the blocks of snapshots
+    #[command(flatten)]
+    pub tell: Option<TellArgs>,
     /// How to reach the API server [default: as any pod does]
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
+}
+
+/// Of `node`, all of them or none.
+#[cfg(feature = "kubernetes")]
+#[derive(Debug, Args)]
+pub struct TellArgs {
+    /// Tell the controller the blocks of snapshots, and listen for it on this address, which is the pod's
+    #[arg(long, value_name = "ADDRESS", required = false, requires_all = ["blocks_port", "controller_user"])]
+    pub blocks_ip: IpAddr,
+    /// The port to listen on for the controller
+    #[arg(long, value_name = "PORT", required = false, requires = "blocks_ip")]
+    pub blocks_port: u16,
+    /// The controller's user, such as system:serviceaccount:splitmirror:splitmirror-controller
+    #[arg(long, value_name = "USER", required = false, requires = "blocks_ip")]
+    pub controller_user: String,
 }
 
 /// Of `controller`.
@@ -141,6 +159,9 @@ pub struct ControllerArgs {
     /// How long a call waits for a node; a little less than the sidecars' own --timeout
     #[arg(long, value_name = "SECONDS", default_value_t = 110, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub timeout: u64,
+    /// Serve the blocks of snapshots, which the nodes' agents are asked for with the token in this file
+    #[arg(long, value_name = "FILE")]
+    pub agent_token: Option<PathBuf>,
 }
 
 /// What the CSI specification allows for a node id that is also a topology value.

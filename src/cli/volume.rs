@@ -205,6 +205,7 @@ mod tests {
             write_mostly: index == 2,
             rotational: false,
             snapshot: snapshot.map(str::to_owned),
+            lent: None,
         };
         let snapshot = SnapshotInfo {
             id: "pvc-1@nightly".to_owned(),

@@ -46,7 +46,7 @@ const MAX_RATE: &str = "splitmirror.io/maxRecoveryRate";
 const FS_TYPE: &str = "csi.storage.k8s.io/fstype";
 const MKFS_OPTIONS: &str = "splitmirror.io/mkfsOptions";
 const MIN_IN_SYNC: &str = "splitmirror.io/minInSync";
-pub(in crate::csi) const RESTORE: &str = "splitmirror.io/restore";
+const RESTORE: &str = "splitmirror.io/restore";
 const WRITE_MOSTLY: &str = "splitmirror.io/writeMostly";
 
 /// In the volume context: the file system of the StorageClass. The prefix is ours, `csi.storage.k8s.io/` is what

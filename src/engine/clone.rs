@@ -50,7 +50,7 @@ impl<H: Host> Engine<H> {
         }
         let _guard = self.guard(&name)?;
         let _source = self.guard(source)?;
-        let lent = format!("clone {name}");
+        let lent = clone::lent_name(&name);
         let snapshot = key::snapshot_id(source, &key::of(&lent));
         let exists = self.session(|session| Ok(session.group.vg().lv(&name).is_some()))?;
         if !exists {

@@ -114,11 +114,11 @@ impl<H: Host> Engine<H> {
                 return Ok(None);
             }
             if let Some(snapshot) = seen.split_slots().find_map(|slot| seen.snapshot_key(slot)) {
+                let id = key::snapshot_id(&name, &snapshot);
+                session.refuse_read_by_clone(&id)?;
                 if session.has_lent(&name) {
                     return session.merge_lent(&name, self).map(|_| None);
                 }
-                let id = key::snapshot_id(&name, &snapshot);
-                session.refuse_read_by_clone(&id)?;
                 let message = format!("volume {name} has snapshot {id}: delete that first");
                 return Err(Error::refused(Class::Precondition, message));
             }

@@ -223,6 +223,7 @@ fn slot_info(seen: &Seen, slot: usize) -> SlotInfo {
         write_mostly: of.is_write_mostly(),
         rotational: of.rotational,
         snapshot: seen.snapshot_key(slot).map(|key| key::snapshot_id(&seen.lv.name, &key)),
+        lent: of.tags.lent.clone().filter(|_| of.is_split()),
     }
 }
 

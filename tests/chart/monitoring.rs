@@ -66,6 +66,7 @@ fn observation() -> Observation {
             write_mostly: false,
             rotational: false,
             snapshot: None,
+            lent: None,
         }],
         sync_percent: 100.0,
         to_resync: Bytes::ZERO,

@@ -6,7 +6,7 @@ use crate::csi::backend::{
 use crate::csi::capability::{Capability, Mode};
 use crate::csi::limits;
 use crate::csi::page::page;
-use crate::csi::params::{self, Format, RESTORE, Restore, VolumeParams};
+use crate::csi::params::{self, Format, Restore, VolumeParams};
 use crate::csi::proto::volume_content_source::{SnapshotSource, Type as Source};
 use crate::csi::proto::{
     CapacityRange, ControllerExpandVolumeRequest, ControllerExpandVolumeResponse, ControllerGetVolumeRequest,
@@ -133,11 +133,6 @@ async fn content_of<B: Backend>(
         Some(Source::Snapshot(source)) => {
             let id = limits::required("snapshot_id of the source", &source.snapshot_id)?;
             if let (Some(Restore::Detach), false) = (restore, read_only) {
-                if !B::DETACHES {
-                    return Err(Error::invalid(format!(
-                        "`{RESTORE}: detach` is not implemented in Kubernetes yet: snapshot {id} cannot become a volume here"
-                    )));
-                }
                 // Whether there is such a snapshot is not asked: when this is repeated it has become the volume already.
                 return Ok(Content::Image(id.to_owned()));
             }
@@ -147,29 +142,17 @@ async fn content_of<B: Backend>(
             if read_only {
                 return Ok(Content::Shown(snapshot));
             }
-            if !B::CLONES {
-                return Err(Error::invalid(format!(
-                    "a writable volume from snapshot {id} is not implemented yet: \
-                     ask for it read-only (access mode ReadOnlyMany), which shows the snapshot itself"
-                )));
-            }
             Ok(Content::Copied(Origin::Snapshot(snapshot.id), snapshot.size))
         }
         Some(Source::Volume(source)) => {
             let id = limits::required("volume_id of the source", &source.volume_id)?;
             let volume = existing(backend, id).await?;
-            if B::CLONES && matches!(volume.kind, Kind::Mirror { .. }) {
-                return Ok(Content::Copied(Origin::Volume(volume.id), volume.size));
-            }
-            if let Kind::View { snapshot } = volume.kind {
-                let message = format!(
+            match volume.kind {
+                Kind::Mirror { .. } => Ok(Content::Copied(Origin::Volume(volume.id), volume.size)),
+                Kind::View { snapshot } => Err(Error::invalid(format!(
                     "volume {id} shows snapshot {snapshot}: make the volume from the snapshot itself"
-                );
-                return Err(Error::invalid(message));
+                ))),
             }
-            Err(Error::invalid(format!(
-                "a volume from volume {id} is not implemented yet: take a snapshot of it"
-            )))
         }
     }
 }
