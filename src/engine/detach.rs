@@ -157,13 +157,14 @@ impl<H: Host> Session<'_, H> {
         Ok(())
     }
 
-    /// Gives slots that have no image one each, as far as there is room; `true` when any got one.
-    pub(super) fn fill(&mut self, volume: &LvName) -> Result<bool> {
+    /// Gives slots that have no image one each, as far as there is room: under way when any got one, or has to wait for what
+    /// the array does now.
+    pub(super) fn fill(&mut self, volume: &LvName) -> Result<Taken> {
         let lost = self.look(volume)?.lost_slots().count();
         for images in (1..=lost).rev() {
             let seen = self.look(volume)?;
             if !detach::may_fill(&seen) {
-                return Ok(false);
+                return Ok(Taken::UnderWay);
             }
             let legs = match self.reserve_legs(&seen, images) {
                 // A disk is full, or one of the group is away.
@@ -182,8 +183,8 @@ impl<H: Host> Session<'_, H> {
             let next = edit::fill_legs(self.group.vg(), volume, &reserve, &fillings)?;
             let next = edits::filled(&next, &seen, fillings.iter().map(|leg| leg.slot));
             self.group.commit(self.host, next, &format!("{images} more images of volume {volume}"))?;
-            return Ok(true);
+            return Ok(Taken::UnderWay);
         }
-        Ok(false)
+        Ok(Taken::Rests)
     }
 }

@@ -117,7 +117,7 @@ impl<H: Host> Session<'_, H> {
         if !(self.finish_merges(lv, engine)? && left) {
             return Ok(Taken::UnderWay);
         }
-        if self.fill(lv)? {
+        if self.fill(lv)? == Taken::UnderWay {
             self.finish_merges(lv, engine).map(drop)?;
             return Ok(Taken::UnderWay);
         }

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use splitmirror::host::Blocks;
 use splitmirror::report::Class;
+use splitmirror::units::Bytes;
 
 use crate::lab::{self, Outcome, ensure, say};
 use crate::snapshots::{image, sectors_written};
@@ -49,6 +51,8 @@ pub fn a_snapshot_becomes_a_volume_under_load_without_a_copy_of_its_image(disks:
     ensure(lab::legs_are_equal(&engine, "v")? == 3, || "an image is missing".into())?;
     let end = writers.stop()?;
     check_instant(&device, &plan(51), &end, &end)?;
+    // None of it holds what the old volume's writers left.
+    lab::host().zero(&new, Bytes::ZERO, lab::SIZE).map_err(say)?;
     let writers = Writers::start(&new, plan(52), None)?;
     writers.wait_for(50)?;
     let of_new = lab::split(&engine, "t", "new")?;
