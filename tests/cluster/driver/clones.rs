@@ -68,15 +68,15 @@ pub fn claims_are_cloned_and_used_while_they_are_filled(bed: &Namespace) -> Outc
     that("its file system has grown", size.trim().parse().is_ok_and(|size: u32| size > 70), &size)?;
     write(bed, "copier", "own")?;
 
-    // The snapshot's deletion waits, and says why. Meanwhile the agent dies.
+    // The snapshot's deletion waits. Meanwhile the agent dies.
     bed.kubectl().begin_delete(bed.object("volumesnapshot", "cut"))?;
     until("its deletion is refused for now", PATIENCE, || {
         let contents = bed.kubectl().list(&["volumesnapshotcontents"])?;
-        let mut told = contents.iter().filter(|content| content["status"]["snapshotHandle"] == *handle);
-        let why = told.find_map(|content| content["status"]["error"]["message"].as_str().map(str::to_owned));
-        Ok(why.filter(|why| why.contains("is being copied into volume")))
-    })
-    .map(|why| println!("refused: {why}"))?;
+        let content = contents.iter().find(|content| content["status"]["snapshotHandle"] == *handle);
+        let name = text(&content.ok_or("its content is gone")?["metadata"]["name"])?;
+        let about = format!("--field-selector=involvedObject.name={name},reason=SnapshotDeleteError");
+        Ok(bed.kubectl().list(&["events", "--namespace", "default", &about])?.pop())
+    })?;
     let before = filled(&bed.kubectl().get(cluster("mirrorvolume", &copy))?);
     that("it is not filled yet", before.is_some(), before)?;
     kill_agent(bed, node)?;
