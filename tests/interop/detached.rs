@@ -27,7 +27,7 @@ pub fn lvm2_reads_every_state_of_a_detachment_without_a_warning(disks: &[PathBuf
         detach(&engine)?;
         engine.host().moments()
     };
-    // Every second one: a detachment has twice as many calls as a split.
+    // Every second one: each takes LVM2 and a recovery some seconds.
     for k in (0..calls).step_by(2) {
         let at = |error: String| format!("call {k} of {calls}: {error}");
         stage().map_err(at)?;
