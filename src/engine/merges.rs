@@ -68,9 +68,8 @@ impl<H: Host> Session<'_, H> {
         let mut unfinished = self.rolling_back();
         unfinished.extend(self.unfilled());
         for name in self.volume_names().into_iter().filter(|name| check::user_of(vg, name).is_none()) {
-            let slots = vg.lv(&name).and_then(|lv| lv.raid1()).map(|raid| raid.slots.as_slice());
-            let images = slots.unwrap_or_default().iter().filter_map(|slot| vg.lv(&slot.image));
-            let returning = images.map(|image| (tags::ImageTags::of(image), image)).any(|(tags, image)| {
+            let returning = self.images_of(&name).any(|image| {
+                let tags = tags::ImageTags::of(image);
                 tags.merging
                     || tags.leaving
                     || tags.lost
