@@ -105,7 +105,7 @@ impl<H: Host> Session<'_, H> {
             min_recovery_rate: seen.raid.min_recovery_rate,
             max_recovery_rate: seen.raid.max_recovery_rate,
             device: own(&seen).map(|info| format!("/dev/dm-{}", info.devno.minor)),
-            slots: (0..seen.staying()).map(|slot| slot_info(&seen, slot)).collect(),
+            slots: shown_slots(&seen).map(|slot| slot_info(&seen, slot)).collect(),
             sync_percent: status.map_or(0.0, |status| f64::from(status.percent())),
             to_resync: to_resync(&seen),
             snapshots,
@@ -160,7 +160,7 @@ impl<H: Host> Session<'_, H> {
     }
 
     /// What the tags of a volume's images say.
-    fn image_tags(&self, lv: &LogicalVolume) -> Vec<ImageTags> {
+    pub(super) fn image_tags(&self, lv: &LogicalVolume) -> Vec<ImageTags> {
         let slots = lv.raid1().map(|raid| raid.slots.as_slice()).unwrap_or_default();
         slots.iter().filter_map(|slot| self.group.vg().lv(&slot.image)).map(ImageTags::of).collect()
     }
@@ -201,6 +201,11 @@ fn own(seen: &Seen) -> Option<&DmInfo> {
     above.or(seen.top.as_ref().filter(|_| !seen.layered).map(|top| &top.info))
 }
 
+/// Slots of images that do not leave.
+fn shown_slots(seen: &Seen) -> impl Iterator<Item = usize> + '_ {
+    (0..seen.slots.len()).filter(|slot| !seen.slots[*slot].is_leaving())
+}
+
 fn slot_info(seen: &Seen, slot: usize) -> SlotInfo {
     let of = &seen.slots[slot];
     let health =
@@ -222,6 +227,7 @@ fn slot_info(seen: &Seen, slot: usize) -> SlotInfo {
         device: of.device.clone(),
         write_mostly: of.is_write_mostly(),
         rotational: of.rotational,
+        grown: of.tags.grown.is_some(),
         snapshot: seen.snapshot_key(slot).map(|key| key::snapshot_id(&seen.lv.name, &key)),
     }
 }
@@ -268,7 +274,7 @@ fn problems(seen: &Seen) -> Vec<String> {
         Some(info) if info.suspended => problems.push("I/O to it is held back".to_owned()),
         Some(_) => {}
     }
-    for slot in 0..seen.staying() {
+    for slot in shown_slots(seen) {
         let info = slot_info(seen, slot);
         match info.state {
             SlotState::Missing => problems.push(format!("image {slot} is missing ({})", info.device)),

@@ -61,7 +61,7 @@ impl<H: Host> Engine<H> {
 }
 
 impl<H: Host> Session<'_, H> {
-    /// Volumes of which an image is new, leaves or is on its way back, or was attached again by another tool, whose array another
+    /// Volumes of which an image is new, leaves, is to be a snapshot or is on its way back, or was attached again by another tool, whose array another
     /// tool has started, whose split was not pinned, or that are being rolled back. One that another LV is made on is not ours to take further until that is gone.
     fn unfinished(&self) -> Result<Vec<LvName>> {
         let vg = self.group.vg();
@@ -71,7 +71,8 @@ impl<H: Host> Session<'_, H> {
             let slots = vg.lv(&name).and_then(|lv| lv.raid1()).map(|raid| raid.slots.as_slice());
             let images = slots.unwrap_or_default().iter().filter_map(|slot| vg.lv(&slot.image));
             let returning = images.map(|image| (tags::ImageTags::of(image), image)).any(|(tags, image)| {
-                tags.merging || tags.leaving || (tags.snapshot.is_some() && !image.is_tracked_image())
+                let attached = !image.is_tracked_image();
+                tags.merging || tags.leaving || (attached && (tags.snapshot.is_some() || tags.grown.is_some()))
             });
             if !unfinished.contains(&name)
                 && (returning || self.unpinned_split(&name).is_some() || self.is_strange(&name)?)

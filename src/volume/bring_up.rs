@@ -183,7 +183,8 @@ fn follow(seen: &Seen) -> Option<Next> {
     if !status.is_settled() {
         return None;
     }
-    let moving = seen.slots.iter().any(|slot| slot.tags.merging || slot.is_leaving());
+    let going = table.slots.len() > seen.staying();
+    let moving = going || seen.slots.iter().any(|slot| slot.tags.merging);
     if table.len >= seen.len && (is_tuned(seen) || moving || status.health.contains(&Health::Dead)) {
         return None;
     }
@@ -233,7 +234,7 @@ fn start(seen: &Seen, memo: &Memo) -> Next {
         .iter()
         .zip(metas)
         .enumerate()
-        .filter(|(_, (of, _))| !of.is_leaving())
+        .filter(|(slot, (of, _))| !of.is_leaving() || seen.is_parked(*slot))
         .filter_map(|(slot, (of, meta))| Some((slot, role(of), meta.as_ref()?)))
         .collect();
     let last_stop = if seen.tags.pending { LastStop::MidSwap } else { LastStop::Unclean };

@@ -41,6 +41,9 @@ pub struct SlotInfo {
     /// Its disk seeks.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rotational: bool,
+    /// Its image is there for a snapshot only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub grown: bool,
     /// The snapshot its image is, when it is split.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,
@@ -95,6 +98,14 @@ pub struct VolumeInfo {
     pub filling: Option<Progress>,
     /// Why it is not as it should be; empty when all is well.
     pub problems: Vec<String>,
+}
+
+impl VolumeInfo {
+    /// How many images it has, without those that are there for snapshots only.
+    #[must_use]
+    pub fn images(&self) -> usize {
+        self.slots.iter().filter(|slot| !slot.grown).count()
+    }
 }
 
 /// How far it is what is being copied.

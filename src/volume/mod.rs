@@ -10,6 +10,7 @@ pub mod clone;
 pub mod create;
 pub mod edits;
 pub mod group;
+pub mod grow;
 pub mod images;
 pub mod info;
 pub mod key;

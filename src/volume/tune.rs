@@ -96,11 +96,11 @@ pub fn seeking(rotational: impl ExactSizeIterator<Item = bool>) -> Vec<usize> {
 /// What next, so that rates and images that reads avoid are as wanted.
 #[must_use]
 pub fn next(seen: &Seen, change: &Change) -> Next {
-    if let Some(refusal) = refusal(seen, change, seen.staying()) {
+    if let Some(refusal) = refusal(seen, change, seen.images()) {
         return Next::Refuse(refusal);
     }
     let (min_recovery_rate, max_recovery_rate) = rates(seen, change);
-    let slots = 0..seen.staying();
+    let slots = 0..seen.images();
     let now: Vec<usize> = slots.clone().filter(|slot| seen.slots[*slot].is_write_mostly()).collect();
     let write_mostly: Vec<usize> = match &change.write_mostly {
         None => now.clone(),

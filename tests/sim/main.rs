@@ -8,11 +8,13 @@
 //! | [`crash`] | one operation, cut at every step in every way |
 //! | [`operations`] | the operations |
 //! | [`foreign`] | another tool that activates the group first |
+//! | [`grow`] | snapshots of images that are added for them |
 //! | [`model`] | random operations and faults against a small model |
 
 mod check;
 mod crash;
 mod foreign;
+mod grow;
 mod history;
 mod machine;
 mod model;

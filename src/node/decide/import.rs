@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use kube::ResourceExt as _;
 
-use crate::api::snapshot::SnapshotGroup;
+use crate::api::snapshot::{SnapshotGroup, SnapshotPolicy};
 use crate::api::volume::Source;
 use crate::api::{
     MirrorPool, MirrorPoolSpec, MirrorSnapshot, MirrorSnapshotSpec, MirrorVolume, MirrorVolumeSpec, names,
@@ -101,6 +101,7 @@ pub fn snapshots(taken: &Taken, facts: &Facts<'_>) -> Vec<MirrorSnapshot> {
                     (Some(group), _) => names::member(&group.name, &of),
                     (None, name) => name.as_deref().map(names::of).filter(free).unwrap_or_else(found),
                 };
+                let grown = volume.slots.iter().any(|slot| slot.index == snapshot.slot && slot.grown);
                 let spec = MirrorSnapshotSpec {
                     node: facts.node.to_owned(),
                     pool: vg.clone(),
@@ -108,6 +109,7 @@ pub fn snapshots(taken: &Taken, facts: &Facts<'_>) -> Vec<MirrorSnapshot> {
                     key,
                     name: snapshot.name.clone(),
                     min_in_sync: 1,
+                    policy: grown.then_some(SnapshotPolicy::Grow),
                     group,
                     volume_snapshot: None,
                     delete: false,
@@ -178,7 +180,7 @@ fn volume_spec(volume: &VolumeInfo, vg: &VgName, node: &str) -> MirrorVolumeSpec
         name: volume.name.clone(),
         size: volume.size.into(),
         limit: None,
-        images: Some(count(volume.slots.len())),
+        images: Some(count(volume.images())),
         region_size: Some(volume.region_size.into()),
         min_recovery_rate: volume.min_recovery_rate,
         max_recovery_rate: volume.max_recovery_rate,

@@ -144,8 +144,12 @@ fn split(
     if let Some(group) = &spec.group {
         return split_group(object, group, refused, facts);
     }
-    let wanted =
-        SnapshotSpec { name: name.clone(), volume: lv.clone(), min_in_sync: spec.min_in_sync.into() };
+    let wanted = SnapshotSpec {
+        name: name.clone(),
+        volume: lv.clone(),
+        min_in_sync: spec.min_in_sync.into(),
+        policy: spec.policy.map(Into::into).unwrap_or_default(),
+    };
     Verdict::work(Work::Split(wanted)).and_told(refused.map(|why| unready(object, why, facts)))
 }
 

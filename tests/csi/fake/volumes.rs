@@ -12,6 +12,7 @@ use splitmirror::host::DevNo;
 use splitmirror::report::Class;
 use splitmirror::units::{Bytes, Sectors};
 use splitmirror::volume::changes::Blocks;
+use splitmirror::volume::spec::SnapshotPolicy;
 use splitmirror::volume::tune::Change;
 
 use crate::harness::NODE;
@@ -232,7 +233,8 @@ impl Backend for Volumes {
         }
         let split = state.snapshots.values().filter(|(_, snapshot)| snapshot.volume == wish.volume).count();
         let (_, volume) = state.volumes.get(&wish.volume).ok_or_else(|| Error::not_found("no volume"))?;
-        if images(volume).expect("no view is split") - split <= wish.min_in_sync {
+        let borrowed = usize::from(wish.policy == SnapshotPolicy::Borrow);
+        if images(volume).expect("no view is split") - split < wish.min_in_sync + borrowed {
             return Err(Error::new(Class::Precondition, "no image can be spared"));
         }
         let size = volume.size;
@@ -290,6 +292,7 @@ impl Groups for Volumes {
                 name: format!("{} of {volume}", wish.name),
                 volume: volume.clone(),
                 min_in_sync: wish.min_in_sync,
+                policy: SnapshotPolicy::Borrow,
                 nodes: Nodes::default(),
                 volume_snapshot: wish.volume_group_snapshot.clone(),
             };
