@@ -174,7 +174,11 @@ fn print(volume: &VolumeInfo, format: Format, out: &mut dyn Write) -> Result<()>
     )?;
     let mut slots = Table::new(&["SLOT", "STATE", "DISK", "SNAPSHOT"]);
     for slot in &volume.slots {
-        let note = if slot.write_mostly { ", write-mostly" } else { "" };
+        let note = match (slot.grown, slot.write_mostly) {
+            (true, _) => ", there for a snapshot only",
+            (false, true) => ", write-mostly",
+            (false, false) => "",
+        };
         slots.row(vec![
             slot.index.to_string(),
             format!("{}{note}", state(slot.state)),
@@ -204,6 +208,7 @@ mod tests {
             device: format!("/dev/sd{index}"),
             write_mostly: index == 2,
             rotational: false,
+            grown: false,
             snapshot: snapshot.map(str::to_owned),
         };
         let snapshot = SnapshotInfo {

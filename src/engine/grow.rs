@@ -97,6 +97,7 @@ fn no_room(error: Error) -> Error {
     if error.class() != Class::Exhausted {
         return error;
     }
-    let message = format!("no disk has room for one more image: {}; add one, or borrow an image", chain(&error));
+    let message =
+        format!("no disk has room for one more image: {}; add one, or borrow an image", chain(&error));
     Error::refused(Class::Precondition, message)
 }

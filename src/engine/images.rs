@@ -148,11 +148,7 @@ impl<H: Host> Session<'_, H> {
         let vg = self.group.vg();
         let subs = seen.slots.iter().flat_map(|slot| [&slot.image, &slot.meta]);
         let taken: Vec<String> = subs.flat_map(|lv| vg.pvs_of(lv)).collect();
-        let request = alloc::Request {
-            images,
-            meta: seen.slots[0].meta.extents(),
-            data: seen.lv.extents(),
-        };
+        let request = alloc::Request { images, meta: seen.slots[0].meta.extents(), data: seen.lv.extents() };
         Ok(alloc::allocate_beside(vg, &request, &taken)?)
     }
 

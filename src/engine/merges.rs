@@ -72,7 +72,9 @@ impl<H: Host> Session<'_, H> {
             let images = slots.unwrap_or_default().iter().filter_map(|slot| vg.lv(&slot.image));
             let returning = images.map(|image| (tags::ImageTags::of(image), image)).any(|(tags, image)| {
                 let attached = !image.is_tracked_image();
-                tags.merging || tags.leaving || (attached && (tags.snapshot.is_some() || tags.grown.is_some()))
+                tags.merging
+                    || tags.leaving
+                    || (attached && (tags.snapshot.is_some() || tags.grown.is_some()))
             });
             if !unfinished.contains(&name)
                 && (returning || self.unpinned_split(&name).is_some() || self.is_strange(&name)?)

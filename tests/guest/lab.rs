@@ -119,6 +119,12 @@ pub fn split<H: Host>(engine: &Engine<H>, name: &str, volume: &str) -> Outcome<S
     Ok(info)
 }
 
+/// A snapshot for which an image is added.
+pub fn grow<H: Host>(engine: &Engine<H>, name: &str, volume: &str) -> Outcome<SnapshotInfo> {
+    let info = engine.create_snapshot(&grown_spec(name, volume)).map_err(say)?;
+    if info.ready { Ok(info) } else { Err(format!("snapshot {name} is not ready: {info:?}")) }
+}
+
 /// Merges a snapshot and waits until the image is equal.
 pub fn merge<H: Host>(engine: &Engine<H>, id: &str) -> Outcome {
     engine.delete_snapshot(id).map_err(say)?;

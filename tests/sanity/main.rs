@@ -5,6 +5,7 @@ mod clones;
 mod deaths;
 mod driver;
 mod groups;
+mod grow;
 mod guest;
 mod journeys;
 mod upstream;
@@ -51,6 +52,7 @@ const SCENARIOS: [Scenario; 19] = [
     Scenario { name: "bad_input", needs: "disks=3 size=1G mem=768", run: journeys::bad_input },
     Scenario { name: "damaged_pool", needs: "disks=3 size=1G mem=768", run: journeys::damaged_pool },
     Scenario { name: "command_line", needs: "disks=4 size=1G mem=768", run: journeys::command_line },
+    Scenario { name: "grown_snapshot", needs: "disks=4 size=1G mem=768", run: grow::grown },
     Scenario { name: "ext4_clone", needs: "disks=4 size=1G mem=768", run: clones::ext4 },
     Scenario { name: "xfs_clone", needs: "disks=4 size=1G mem=768", run: clones::xfs },
     Scenario { name: "btrfs_clone", needs: "disks=4 size=1G mem=768", run: clones::btrfs },

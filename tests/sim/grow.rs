@@ -5,13 +5,12 @@ use std::time::Duration;
 use splitmirror::host::DeviceMapper;
 use splitmirror::host::sim::{Fault, run};
 use splitmirror::report::{Class, chain};
-use splitmirror::units::Bytes;
 use splitmirror::volume::info::SlotState;
 use splitmirror::volume::spec::SnapshotSpec;
 use splitmirror::volume::tune::Change;
 
 use crate::check::check;
-use crate::machine::{Machine, Process, grown_spec, lv, snapshot_id, snapshot_spec};
+use crate::machine::{Machine, Process, SIZE, grown_spec, lv, snapshot_id, snapshot_spec};
 
 fn make(process: &mut Process, name: &str) -> splitmirror::engine::Result<()> {
     process.engine()?.create_snapshot(&grown_spec("a", name)).map(drop)
@@ -76,7 +75,8 @@ fn a_snapshot_that_nobody_asks_for_again_is_cut_by_the_background_and_deleted_be
     let more = Change { images: Some(3), ..Change::default() };
     let refused = process.engine().expect("open").modify_volume(&lv("a"), &more).expect_err("not now");
     assert_eq!(refused.class(), Class::InProgress, "{}", chain(&refused));
-    let refused = process.engine().expect("open").delete_snapshot(&snapshot_id("a", "one")).expect_err("not now");
+    let refused =
+        process.engine().expect("open").delete_snapshot(&snapshot_id("a", "one")).expect_err("not now");
     assert_eq!(refused.class(), Class::InProgress, "{}", chain(&refused));
     machine.host.sync_speed(16_384);
     machine.host.sleep(Duration::from_secs(60));
@@ -152,7 +152,7 @@ fn a_slot_that_is_kept_empty_is_filled_again_by_what_was_written_meanwhile() {
     delete(&mut machine, &mut process, "one");
     check(&mut machine, &mut process, "one is kept");
     let marked = process.engine().expect("open").snapshots().expect("listed")[0].changed;
-    assert!(marked < Bytes::mib(1), "{marked}");
+    assert!(marked < SIZE, "{marked}");
     let device = "vg-a_rimage_2";
     make(&mut process, "three").expect("made");
     let devno = machine.host.dm_info(device).expect("looked").expect("a device").devno;

@@ -140,12 +140,7 @@ pub fn clone_spec(size: Bytes) -> VolumeSpec {
 
 /// An ordinary snapshot.
 pub fn snapshot_spec(volume: &str, name: &str) -> SnapshotSpec {
-    SnapshotSpec {
-        name: name.to_owned(),
-        volume: lv(volume),
-        min_in_sync: 1,
-        policy: SnapshotPolicy::Borrow,
-    }
+    SnapshotSpec { name: name.to_owned(), volume: lv(volume), min_in_sync: 1, policy: SnapshotPolicy::Borrow }
 }
 
 /// A snapshot for which an image is added.
@@ -374,7 +369,8 @@ impl Machine {
     /// Makes a snapshot of an image that is added for it.
     pub fn grow(&mut self, volume: &str, name: &str) {
         let begun = self.host.journal(&top(volume)).acknowledged.len();
-        let grow = |process: &mut Process| process.engine()?.create_snapshot(&grown_spec(volume, name)).map(drop);
+        let grow =
+            |process: &mut Process| process.engine()?.create_snapshot(&grown_spec(volume, name)).map(drop);
         self.process().insist(grow).expect("grown");
         self.grown(volume, name, begun);
     }

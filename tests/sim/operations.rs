@@ -11,8 +11,8 @@ use splitmirror::volume::tune::{Change, WriteMostly};
 use crate::crash::{Mode, Operation};
 
 use crate::machine::{
-    LARGER, Machine, Process, SIZE, clone_spec, group_spec, grown_spec, lv, options, snapshot_id, snapshot_spec, top, vg,
-    volume_spec,
+    LARGER, Machine, Process, SIZE, clone_spec, group_spec, grown_spec, lv, options, snapshot_id,
+    snapshot_spec, top, vg, volume_spec,
 };
 
 /// One test for each way to fail.

@@ -99,7 +99,9 @@ fn slots(volume: &Volume) -> Vec<Node> {
         let moving = matches!(slot.state, SlotState::Merging | SlotState::Rebuilding);
         let progress = slot.percent.filter(|_| moving).map(bar).unwrap_or_default();
         let error = slot.error.as_deref().map(|error| format!("! {error}")).unwrap_or_default();
-        let line = format!("image {index}   {state:<states$}   {device:<devices$}   {progress}{error}");
+        let grown = if slot.grown { "there for a snapshot only   " } else { "" };
+        let line =
+            format!("image {index}   {state:<states$}   {device:<devices$}   {grown}{progress}{error}");
         let snapshots = volume.snapshots.iter().filter(|snapshot| holds(slot, snapshot));
         Node { line, below: snapshots.map(snapshot).collect() }
     };

@@ -166,6 +166,7 @@ fn info(states: &[SlotState]) -> VolumeInfo {
         device: format!("/dev/sd{index}"),
         write_mostly: false,
         rotational: false,
+        grown: false,
         snapshot: (*state == SlotState::Split).then(|| "v@s".to_owned()),
     };
     let split = |(index, _): (usize, &SlotState)| SnapshotInfo {
