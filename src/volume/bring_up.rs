@@ -234,7 +234,7 @@ fn start(seen: &Seen, memo: &Memo) -> Next {
         .iter()
         .zip(metas)
         .enumerate()
-        .filter(|(slot, (of, _))| !of.is_leaving() || seen.is_parked(*slot))
+        .filter(|(_, (of, _))| !of.is_leaving())
         .filter_map(|(slot, (of, meta))| Some((slot, role(of), meta.as_ref()?)))
         .collect();
     let last_stop = if seen.tags.pending { LastStop::MidSwap } else { LastStop::Unclean };

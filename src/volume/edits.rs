@@ -84,8 +84,8 @@ pub fn apply(vg: &VolumeGroup, seen: &Seen, edit: &Edit) -> Result<VolumeGroup, 
             Ok(with_image_tags(&vg, seen, *slot, |tags| *tags = tags.afresh()))
         }
         Edit::SwapLost { source } => swap_lost(vg, seen, *source),
-        Edit::GrowAgain { slot, rebuild, grown } => {
-            let vg = attach(vg, seen, *slot, *rebuild)?;
+        Edit::GrowAgain { slot, grown } => {
+            let vg = attach(vg, seen, *slot, true)?;
             let vg = with_image_tags(&vg, seen, *slot, |tags| tags.grown = Some(grown.clone()));
             Ok(with_volume_tags(&vg, seen, |tags| tags.pending = true))
         }
@@ -93,10 +93,8 @@ pub fn apply(vg: &VolumeGroup, seen: &Seen, edit: &Edit) -> Result<VolumeGroup, 
             let out = |slot: usize| seen.slots[slot].is_split();
             let vg = slots.iter().try_fold(vg.clone(), |vg, slot| {
                 let vg = if out(*slot) { vg } else { edit::mark_split(&vg, lv, *slot)? };
-                // What tells whether it could come back by its marks stays with it.
                 Ok(with_image_tags(&vg, seen, *slot, |tags| {
-                    let (events, full) = (tags.events, tags.full.take());
-                    *tags = ImageTags { leaving: true, events, full, ..ImageTags::default() };
+                    *tags = ImageTags { leaving: true, ..ImageTags::default() };
                 }))
             })?;
             let swaps = slots.iter().any(|slot| !out(*slot));
@@ -142,7 +140,7 @@ pub fn added(vg: &VolumeGroup, seen: &Seen, grown: Option<&Grown>) -> VolumeGrou
 /// but one is copied up in full.
 fn swap_lost(vg: &VolumeGroup, seen: &Seen, source: usize) -> Result<VolumeGroup, EditError> {
     let mut vg = vg.clone();
-    for (slot, of) in seen.slots.iter().enumerate().filter(|(slot, _)| *slot != source) {
+    for (slot, of) in seen.slots.iter().enumerate().filter(|(slot, of)| *slot != source && !of.is_leaving()) {
         vg = if of.is_split() && !of.is_unpinned() {
             with_image_tags(&vg, seen, slot, |tags| {
                 tags.full = Some("power was lost during a table swap".into())

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! settled -> an image is added as in [`super::images`], marked with the snapshot's name, or one that waits to leave comes
-//!            back by its marks as in [`super::merge`]
+//!            back as in a merge in full
 //!         -> wait for the copy, commit not `merging`
 //!         -> as any split, of this image
 //!         ... the snapshot is deleted: commit the image as leaving
@@ -52,13 +52,8 @@ pub fn begin(seen: &Seen, grown: &Grown) -> Growth {
         let dev = seen.slots[*slot].image_dev.as_ref();
         seen.is_parked(*slot) && dev.is_none_or(|dev| dev.info.open_count == 0)
     };
-    let in_full = |slot: usize| {
-        let tags = &seen.slots[slot].tags;
-        tags.full.is_some() || tags.events.is_none()
-    };
-    let parked = (0..seen.slots.len()).filter(unused).min_by_key(|slot| in_full(*slot));
-    if let Some(slot) = parked {
-        return Growth::Again(Edit::GrowAgain { slot, rebuild: in_full(slot), grown: grown.clone() });
+    if let Some(slot) = (0..seen.slots.len()).find(unused) {
+        return Growth::Again(Edit::GrowAgain { slot, grown: grown.clone() });
     }
     if seen.staying() >= IMAGES_MAX {
         let message = format!(

@@ -257,8 +257,6 @@ pub enum Edit {
     GrowAgain {
         /// Its slot.
         slot: usize,
-        /// It must be copied in full.
-        rebuild: bool,
         /// What it will be.
         grown: Grown,
     },

@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 
 use splitmirror::report::{Class, chain};
-use splitmirror::units::Bytes;
 
 use crate::images::images;
 use crate::lab::{self, Outcome, ensure, say};
-use crate::snapshots::{image, sectors_written};
+use crate::snapshots::image;
 use crate::volumes::plan;
 use crate::writer::{Writers, check_instant};
 
@@ -46,7 +45,7 @@ pub fn a_volume_of_two_images_keeps_both_and_an_added_one_goes_with_its_snapshot
     check_instant(&device, &plan(61), &end, &end).map(|_| ())
 }
 
-pub fn an_image_that_waits_to_leave_is_grown_again_by_its_marks(disks: &[PathBuf]) -> Outcome {
+pub fn an_image_that_waits_to_leave_is_taken_by_the_next_snapshot(disks: &[PathBuf]) -> Outcome {
     let engine = lab::new_pool(disks, 4)?;
     let device = lab::new_volume(&engine, "v", 2)?;
     let free = || engine.capacity(2).map(|capacity| capacity.available).map_err(say);
@@ -62,12 +61,8 @@ pub fn an_image_that_waits_to_leave_is_grown_again_by_its_marks(disks: &[PathBuf
     lab::merge(&engine, "v@one")?;
     let kept = lab::info(&engine, "v")?;
     ensure(kept.slots.len() == 3 && kept.slots[2].index == 3, || format!("{kept:?}"))?;
-    let marked = kept.snapshots[0].changed;
     let three = lab::grow(&engine, "three", "v")?;
     ensure(three.slot == 2, || format!("{three:?}"))?;
-    let copied = Bytes(sectors_written(&image(&three)?)? * 512);
-    ensure(copied > Bytes::ZERO && copied <= marked, || format!("{copied} copied, {marked} marked"))?;
-    println!("{copied} copied of {}, {marked} marked", lab::SIZE);
     check_instant(&image(&three)?, &plan(62), &end, &end)?;
     check_instant(&image(&two)?, &plan(62), &cut, &cut)?;
     for (id, slots) in [("v@three", 3), ("v@two", 2)] {
