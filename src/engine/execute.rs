@@ -1,7 +1,5 @@
 //! Carries out one step. No decisions here: what to do, and whether, was decided by the state machines.
 
-use std::ops::Range;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::engine::group::Group;
@@ -64,7 +62,8 @@ pub fn execute<H: Host>(
         Step::CopyBack { from, ranges } => {
             let array = host.node(seen.top.as_ref().ok_or_else(|| no_array(seen))?.info.devno)?;
             for range in ranges {
-                copy_back(host, group, seen, *from, &array, range)?;
+                // The array writes it to every leg and marks it.
+                group.copy_lv(host, &seen.slots[*from].image, range, &array)?;
             }
         }
         Step::MakeLeg { slot, part } => make_leg(host, group, settings, &seen.slots[*slot], *part)?,
@@ -332,25 +331,6 @@ fn check_returning<H: Host>(host: &H, group: &Group, seen: &Seen, returning: Ret
 
 fn no_array(seen: &Seen) -> Error {
     Error::refused(Class::Precondition, format!("volume {} is not active", seen.lv.name))
-}
-
-/// Copies a range of a split image into the array, which writes it to every leg and marks it.
-fn copy_back<H: Host>(
-    host: &H,
-    group: &Group,
-    seen: &Seen,
-    from: usize,
-    array: &Path,
-    range: &Range<Bytes>,
-) -> Result<()> {
-    let mut at = range.start;
-    while at < range.end {
-        let len = COPY_CHUNK.min(range.end - at);
-        let held = group.read_lv(host, &seen.slots[from].image, at, len)?;
-        host.write(array, at, &held)?;
-        at += len;
-    }
-    Ok(())
 }
 
 /// Copies what differs, in pieces, from one image to others. The array is not active.

@@ -1,6 +1,7 @@
 //! From an LV's extents to places on disks.
 
-use std::path::PathBuf;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use crate::engine::group::{Group, GroupError};
 use crate::host::{BlockDevice, Host, HostError, TargetLine};
@@ -102,6 +103,25 @@ impl Group {
             bytes.extend(host.read(&path, offset, len)?);
         }
         Ok(bytes)
+    }
+
+    /// Copies bytes of an LV from its disks to the same place of a device.
+    ///
+    /// # Errors
+    /// A disk is missing, or a read or a write failed.
+    pub fn copy_lv<H: Host>(
+        &self,
+        host: &H,
+        lv: &LogicalVolume,
+        range: &Range<Bytes>,
+        to: &Path,
+    ) -> Result<(), GroupError> {
+        let mut at = range.start;
+        for (path, offset, len) in self.places(lv, at, range.end - at)? {
+            host.copy((&path, offset), (to, at), len)?;
+            at += len;
+        }
+        Ok(())
     }
 
     /// Writes bytes of an LV to its disks, past device-mapper and every cache.

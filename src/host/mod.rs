@@ -263,6 +263,12 @@ pub trait Blocks {
     /// # Errors
     /// The write failed.
     fn write(&self, device: &Path, offset: Bytes, data: &[u8]) -> Result<()>;
+    /// Copies bytes from a place of one device to a place of another, durably: when this returns they survive a power cut.
+    /// Offsets and length are multiples of 4096.
+    ///
+    /// # Errors
+    /// A read or a write failed; any part may be copied.
+    fn copy(&self, from: (&Path, Bytes), to: (&Path, Bytes), len: Bytes) -> Result<()>;
     /// Makes a range read as zeroes, durably; by the device's own means where it has some.
     ///
     /// # Errors

@@ -7,23 +7,38 @@ use std::process::ExitCode;
 /// What something comes to.
 pub type Outcome<T = ()> = Result<T, String>;
 
-/// Does what the command line says with the one thing there is; `needs` is what the guest must have.
-pub fn main(name: &str, needs: &str, run: impl FnOnce(&[PathBuf]) -> Outcome) -> ExitCode {
+/// One thing to be done in a guest of its own.
+#[derive(Clone, Copy)]
+pub struct Show {
+    pub name: &'static str,
+    /// What its guest must have.
+    pub needs: &'static str,
+    pub run: fn(&[PathBuf]) -> Outcome,
+}
+
+/// Does what the command line says with one of these.
+pub fn main(shows: &[Show]) -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["--list"] => {
-            println!("{name} {needs}");
+            for Show { name, needs, .. } in shows {
+                println!("{name} {needs}");
+            }
             ExitCode::SUCCESS
         }
-        ["--guest", asked] if *asked == name => match run(&disks()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(why) => {
-                println!("{why}");
-                ExitCode::FAILURE
-            }
+        ["--guest", asked] => match shows.iter().find(|show| show.name == *asked) {
+            Some(show) => report((show.run)(&disks())),
+            None => report(Err(format!("there is no {asked}"))),
         },
-        _ => {
-            eprintln!("this runs in a guest: cargo xtask bench, cargo xtask demo");
+        _ => report(Err("this runs in a guest: cargo xtask bench, cargo xtask demo".into())),
+    }
+}
+
+fn report(outcome: Outcome) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            println!("{why}");
             ExitCode::FAILURE
         }
     }

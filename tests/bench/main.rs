@@ -10,8 +10,12 @@ mod guest;
 #[allow(dead_code)]
 #[path = "../guest/lab.rs"]
 mod lab;
+mod load;
+mod lvm2;
 mod pauses;
+mod restore;
 mod rows;
+mod sparse;
 mod split;
 mod stopwatch;
 #[allow(dead_code)]
@@ -19,5 +23,9 @@ mod stopwatch;
 mod writer;
 
 fn main() -> std::process::ExitCode {
-    guest::main("split", "disks=3 size=400M timeout=600 alone", split::run)
+    let show = |name, needs, run| guest::Show { name, needs, run };
+    guest::main(&[
+        show("split", "disks=3 size=400M timeout=600 alone", split::run),
+        show("restore", "disks=4 size=2G mem=768 timeout=1800 alone", restore::run),
+    ])
 }

@@ -170,6 +170,9 @@ impl<H: Blocks> Blocks for Stopwatch<H> {
             host.write(device, offset, data)
         })
     }
+    fn copy(&self, from: (&Path, Bytes), to: (&Path, Bytes), len: Bytes) -> Result<()> {
+        self.time("copy", "", |host| host.copy(from, to, len))
+    }
     fn zero(&self, device: &Path, offset: Bytes, len: Bytes) -> Result<()> {
         self.time("zero", "", |host| host.zero(device, offset, len))
     }

@@ -23,5 +23,9 @@ mod story;
 mod writer;
 
 fn main() -> std::process::ExitCode {
-    guest::main("snapshot", "disks=3 size=400M timeout=240 alone", story::tell)
+    guest::main(&[guest::Show {
+        name: "snapshot",
+        needs: "disks=3 size=400M timeout=240 alone",
+        run: story::tell,
+    }])
 }

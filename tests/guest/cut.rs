@@ -157,6 +157,13 @@ impl<H: Blocks> Blocks for CutHost<H> {
     fn write(&self, device: &Path, offset: Bytes, data: &[u8]) -> Result<()> {
         self.around(|host| host.write(device, offset, data))
     }
+    fn copy(&self, from: (&Path, Bytes), to: (&Path, Bytes), len: Bytes) -> Result<()> {
+        // In parts, so that it can end half-way.
+        (0..len.0).step_by(1 << 20).map(Bytes).try_for_each(|done| {
+            let part = Bytes::mib(1).min(len - done);
+            self.around(|host| host.copy((from.0, from.1 + done), (to.0, to.1 + done), part))
+        })
+    }
     fn zero(&self, device: &Path, offset: Bytes, len: Bytes) -> Result<()> {
         self.around(|host| host.zero(device, offset, len))
     }

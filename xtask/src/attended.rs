@@ -48,6 +48,8 @@ impl Attended {
         let mut running = Guest::new(&self.lab, &self.kernel, command)
             .inherit_env()
             .mem(scenario.mem_mib)
+            // What the benchmarks measure beside us.
+            .modules(&["dm-thin-pool"])
             .disks(&disks)
             .env("SPLITMIRROR_BIN", &path(&self.build.program)?)
             .boot()?;

@@ -54,8 +54,18 @@ impl Blocks for LinuxHost {
             .map_err(|error| fail("write", subject())(error))
     }
 
+    fn copy(&self, from: (&Path, Bytes), to: (&Path, Bytes), len: Bytes) -> Result<()> {
+        let subject = || format!("{} to byte {} of {}", range(from.0, from.1, len), to.1.0, to.0.display());
+        let copied = || {
+            let (source, target) = (open(from.0, Access::Read)?, open(to.0, Access::Bulk)?);
+            source.copy(from.1.0, &target, to.1.0, len.0)?;
+            target.file().sync_data()
+        };
+        copied().map_err(|error| fail("copy", subject())(error))
+    }
+
     fn zero(&self, device: &Path, offset: Bytes, len: Bytes) -> Result<()> {
-        open(device, Access::Zero)
+        open(device, Access::Bulk)
             .and_then(|device| zero(&device, offset.0, len.0))
             .map_err(fail("zero", range(device, offset, len)))
     }
@@ -69,13 +79,13 @@ pub(super) enum Access {
     /// Writing, each write durable.
     Write,
     /// Many writes, made durable at the end.
-    Zero,
+    Bulk,
 }
 
 /// Opens a block device for direct I/O.
 pub(super) fn open(path: &Path, access: Access) -> io::Result<Direct> {
     let flags = match access {
-        Access::Read | Access::Zero => OFlags::DIRECT,
+        Access::Read | Access::Bulk => OFlags::DIRECT,
         Access::Write => OFlags::DIRECT | OFlags::DSYNC,
     };
     let flags = i32::try_from((flags | OFlags::CLOEXEC).bits()).map_err(io::Error::other)?;

@@ -86,6 +86,24 @@ impl Direct {
         Ok(())
     }
 
+    /// Copies a range to another file or device. All of it is whole blocks of both.
+    pub(super) fn copy(&self, offset: u64, to: &Self, at: u64, len: u64) -> io::Result<()> {
+        let block = self.block.max(to.block);
+        if [offset, at, len].iter().any(|number| !number.is_multiple_of(block)) {
+            let message = format!("{len} bytes at {offset}, for {at}, are not whole blocks of {block}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        let mut buffer = Aligned::new(len.min(CHUNK))?;
+        let mut done = 0;
+        while done < len {
+            let chunk = buffer.slice((len - done).min(CHUNK))?;
+            self.file.read_exact_at(chunk, offset + done)?;
+            to.file.write_all_at(chunk, at + done)?;
+            done += chunk.len() as u64;
+        }
+        Ok(())
+    }
+
     fn floor(&self, offset: u64) -> u64 {
         offset - offset % self.block
     }
@@ -175,6 +193,26 @@ mod tests {
             let direct = Direct::new(file(), SECTOR << shift).expect("direct");
             let data = direct.read(start * SECTOR, sectors * SECTOR).expect("read");
             prop_assert!(data == pattern()[bytes(start)..bytes(start + sectors)]);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        #[test]
+        fn a_copy_changes_its_range_of_the_target_and_nothing_else(
+            shift in 0_u32..4, start in 0_u64..300, at in 0_u64..300, blocks in 0_u64..440
+        ) {
+            // Whole blocks of the larger of both block sizes, and more than one chunk.
+            let block = 4096;
+            let (from, to) = (Direct::new(file(), SECTOR << shift), Direct::new(file(), block));
+            let (from, to) = (from.expect("direct"), to.expect("direct"));
+            let mut expected = pattern();
+            let of = |block: u64, blocks: u64| bytes(block * 8)..bytes((block + blocks) * 8);
+            expected[of(at, blocks)].copy_from_slice(&pattern()[of(start, blocks)]);
+            from.copy(start * block, &to, at * block, blocks * block).expect("copy");
+            prop_assert!(to.read(0, SECTORS * SECTOR).expect("read") == expected);
+            prop_assert!(from.copy(SECTOR, &to, 0, block).is_err());
         }
     }
 

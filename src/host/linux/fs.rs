@@ -190,7 +190,7 @@ pub fn content(device: &Path) -> Result<Content, FsError> {
 /// The device is in use or not blank; or the program failed.
 pub fn format(device: &Path, kind: FsKind, options: &[String], before: Before) -> Result<(), FsError> {
     let failed = |source| FsError::Io { doing: "look at", subject: device.into(), source };
-    let open = blocks::open(device, Access::Zero).map_err(failed)?;
+    let open = blocks::open(device, Access::Bulk).map_err(failed)?;
     let devno = blocks::devno(open.file()).map_err(failed)?;
     if let Some(user) = users::lasting(Path::new("/sys"), devno) {
         return Err(FsError::InUse { device: device.into(), user });

@@ -208,6 +208,9 @@ fn range(device: &Path, offset: Bytes, len: u64) -> String {
     format!("{} at {} for {len}", device.display(), offset.0)
 }
 
+/// What a copy copies at once.
+const COPY_PART: Bytes = Bytes::mib(1);
+
 impl Blocks for SimHost {
     fn scan(&self) -> Result<Vec<BlockDevice>> {
         self.look("scan", "", |world| {
@@ -252,6 +255,18 @@ impl Blocks for SimHost {
             let dev = world.lookup(&device.to_string_lossy())?;
             world.write(dev, sector, data, true)
         })
+    }
+
+    fn copy(&self, from: (&Path, Bytes), to: (&Path, Bytes), len: Bytes) -> Result<()> {
+        let mut done = Bytes::ZERO;
+        while done < len {
+            // In parts, so that it can end half-way.
+            let part = COPY_PART.min(len - done);
+            let data = self.read(from.0, from.1 + done, part)?;
+            self.write(to.0, to.1 + done, &data)?;
+            done += part;
+        }
+        Ok(())
     }
 
     fn zero(&self, device: &Path, offset: Bytes, len: Bytes) -> Result<()> {
