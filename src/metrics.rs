@@ -320,6 +320,7 @@ mod tests {
             rotational: false,
             grown: false,
             snapshot: None,
+            lent: None,
         };
         let volume = VolumeInfo {
             id: volume,

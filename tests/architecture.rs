@@ -55,7 +55,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     // Not the engine: disks are the nodes' own.
     ("controller", &["api", "units", "ids", "report", "volume", "csi", "http", "metrics", "serve"]),
-    // Never the controller: the two speak through the custom resources only.
+    // Never the controller: the two speak through the custom resources, and `csi::remote`.
     (
         "node",
         &[
@@ -110,6 +110,7 @@ const STAYS_IN: &[(&str, &[&str], &str)] = &[
     ("tonic", &["csi/"], "gRPC is known to the CSI services only"),
     ("prost", &["csi/"], "generated messages are known to the CSI services only"),
     ("prost_types", &["csi/"], "generated messages are known to the CSI services only"),
+    ("rcgen", &["csi/remote/"], "certificates are made by who serves with them"),
     ("devicemapper", &["host/linux/"], "the crate is behind the port DeviceMapper"),
     ("rustix", &["host/linux/"], "system calls are behind the ports"),
     ("unsafe", &["host/linux/dm_ioctl.rs"], "one place makes ioctls of its own"),

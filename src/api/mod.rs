@@ -1,4 +1,5 @@
-//! The custom resources: what `kubectl get splitmirror` shows, and how controller and node agents talk to each other.
+//! The custom resources: what `kubectl get splitmirror` shows, and how controller and node agents talk to each other, but for the
+//! blocks of snapshots: those would be far too many.
 //!
 //! ```text
 //!            spec                               status

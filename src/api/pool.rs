@@ -114,6 +114,21 @@ pub struct MirrorPoolStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["images".to_owned()]))]
     pub capacity: Vec<PoolCapacity>,
+    /// Where the node's agent tells the controller the blocks of snapshots; absent when it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<PoolAgent>,
+}
+
+/// Where an agent is, and how it is known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolAgent {
+    /// Its IP address and port.
+    #[schemars(length(min = 1, max = 64))]
+    pub address: String,
+    /// Its certificate, as PEM: made when it was started, and signed by itself.
+    #[schemars(length(min = 1, max = 8192))]
+    pub certificate: String,
 }
 
 /// One disk of a pool.

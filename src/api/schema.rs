@@ -42,6 +42,19 @@ pub(super) fn devices(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// What a volume holds from the start. That there is exactly one of them is a rule of the whole spec.
+pub(super) fn source(_: &mut SchemaGenerator) -> Schema {
+    let object =
+        |what: &str| json_schema!({"type": "string", "minLength": 1, "maxLength": 253, "description": what});
+    json_schema!({
+        "type": "object",
+        "properties": {
+            "snapshot": object("The MirrorSnapshot."),
+            "volume": object("The MirrorVolume, as it was when this one was made."),
+        },
+    })
+}
+
 /// A set of object names.
 pub(super) fn names(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

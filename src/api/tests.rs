@@ -151,6 +151,10 @@ fn view() -> Value {
     }})
 }
 
+fn clone() -> Value {
+    with(volume(), &[("/spec/source", json!({"volume": "pvc-2"}))])
+}
+
 fn snapshot() -> Value {
     json!({"metadata": {"name": "s"}, "spec": {
         "node": "a", "pool": "fast", "volume": "pvc-1", "key": "s", "minInSync": 1,
@@ -198,7 +202,11 @@ fn what_is_decided_once_is_immutable() {
     for change in volume_fields {
         assert!(allows("MirrorVolume", &volume(), std::slice::from_ref(&change)).is_err(), "{change:?}");
     }
-    assert!(allows("MirrorVolume", &view(), &[("/spec/source", json!({"snapshot": "t"}))]).is_err());
+    for object in [view(), clone()] {
+        assert!(allows("MirrorVolume", &object, &[("/spec/source", json!({"snapshot": "t"}))]).is_err());
+        assert!(allows("MirrorVolume", &object, &[("/spec/source", Value::Null)]).is_err());
+    }
+    assert!(allows("MirrorVolume", &volume(), &[("/spec/source", json!({"snapshot": "t"}))]).is_err());
     for (field, value) in [
         ("node", json!("b")),
         ("pool", json!("x")),
@@ -250,11 +258,18 @@ fn a_volume_grows_and_shrinks_only_back_to_what_it_has() {
 }
 
 #[test]
-fn a_volume_is_either_mirrored_or_a_view() {
-    assert_eq!(admits("MirrorVolume", &volume(), None), Ok(()));
-    assert_eq!(admits("MirrorVolume", &view(), None), Ok(()));
+fn a_volume_is_mirrored_or_a_view_and_a_mirrored_one_may_have_one_source() {
+    let of_snapshot = with(volume(), &[("/spec/source", json!({"snapshot": "s"}))]);
+    for volume in [volume(), view(), clone(), of_snapshot] {
+        assert_eq!(admits("MirrorVolume", &volume, None), Ok(()), "{volume}");
+        let read: MirrorVolume = serde_json::from_value(volume.clone()).expect("readable");
+        assert_eq!(serde_json::to_value(&read.spec).expect("plain data"), volume["spec"]);
+    }
+    let of_volume = [("/spec/source", json!({"volume": "pvc-1"}))];
+    assert!(admits("MirrorVolume", &with(view(), &of_volume), None).is_err(), "a view shows a snapshot");
     for changes in [
-        ("/spec/source", json!({"snapshot": "s"})),
+        ("/spec/source", json!({"snapshot": "s", "volume": "pvc-2"})),
+        ("/spec/source", json!({})),
         ("/spec/images", Value::Null),
         ("/spec/regionSize", Value::Null),
         ("/spec/lv", Value::Null),

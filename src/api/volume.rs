@@ -13,7 +13,8 @@ use crate::volume::info;
 
 /// What a volume should be.
 ///
-/// Either `lv`, `images` and `regionSize` are there (a mirrored volume), or `source` is (a view).
+/// With `lv`, `images` and `regionSize` it is a mirrored volume, and with a `source` too a clone. With a `source` alone it is a
+/// view.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[kube(
@@ -36,6 +37,7 @@ use crate::volume::info;
     printcolumn(name = "Sync", type_ = "string", json_path = ".status.sync"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Filled", type_ = "string", priority = 1, json_path = ".status.filled"),
     printcolumn(name = "Device", type_ = "string", priority = 1, json_path = ".status.device"),
     printcolumn(name = "Namespace", type_ = "string", priority = 1, json_path = ".spec.claim.namespace"),
     printcolumn(name = "Claim", type_ = "string", priority = 1, json_path = ".spec.claim.name"),
@@ -44,8 +46,16 @@ use crate::volume::info;
         .message("spec.size may not be less than it was, nor than what the volume has")
 )]
 #[x_kube(
-    validation = Rule::new("has(self.lv) != has(self.source) && has(self.images) == has(self.lv) && has(self.regionSize) == has(self.lv)")
-        .message("a volume has either lv, images and regionSize, or a source")
+    validation = Rule::new("has(self.images) == has(self.lv) && has(self.regionSize) == has(self.lv)")
+        .message("a mirrored volume has lv, images and regionSize, a view none of them")
+)]
+#[x_kube(
+    validation = Rule::new("has(self.lv) || (has(self.source) && has(self.source.snapshot))")
+        .message("a volume without lv shows a snapshot: it has that as its source")
+)]
+#[x_kube(
+    validation = Rule::new("!has(self.source) || has(self.source.snapshot) != has(self.source.volume)")
+        .message("source is either a snapshot or a volume")
 )]
 #[x_kube(
     validation = Rule::new("!has(self.limit) || quantity(self.limit).compareTo(quantity(self.size)) >= 0")
@@ -123,8 +133,9 @@ pub struct MirrorVolumeSpec {
     /// Which images are read from only when no other can be. Default: whatever is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub write_mostly: Option<WriteMostly>,
-    /// What it shows. With it the volume is a view: read-only, no copy.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// What it shows or, with lv, what it is made from: then it can be written to, and is filled in the background.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::source")]
     pub source: Option<Source>,
     /// The PersistentVolumeClaim that it is for: events about it are shown there.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -147,12 +158,14 @@ pub enum WriteMostly {
     Rotational,
 }
 
-/// What a view shows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Source {
-    /// The MirrorSnapshot.
-    #[schemars(length(min = 1, max = 253))]
-    pub snapshot: String,
+/// What a volume holds from the start. Written as an object with one field, whose name says what kind of source it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Source {
+    /// What this MirrorSnapshot holds.
+    Snapshot(String),
+    /// What this MirrorVolume held when the volume was made.
+    Volume(String),
 }
 
 /// What its node says of a volume.
@@ -185,6 +198,9 @@ pub struct MirrorVolumeStatus {
     /// How far the attached images are equal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sync: Option<Percent>,
+    /// How far it holds itself what it is made from, while it is being filled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filled: Option<Percent>,
     /// It is staged or published on its node: somebody may be using it.
     #[serde(default)]
     pub staged: bool,
@@ -208,6 +224,8 @@ pub enum VolumePhase {
     Pending,
     /// It can be used, and has all its images but those that are split off.
     Ready,
+    /// It can be used, and is being filled from its source, which it depends on until then.
+    Filling,
     /// It can be used, and has lost redundancy.
     Degraded,
     /// It is being put back to a snapshot, and cannot be used meanwhile.
@@ -237,6 +255,9 @@ pub struct Slot {
     /// The MirrorSnapshot that its image is, when it is split off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,
+    /// The MirrorVolume that its image is split off for, until that is filled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lent_to: Option<String>,
     /// How far it is copied, when it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 100))]

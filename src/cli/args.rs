@@ -1,6 +1,6 @@
 //! What can be said on the command line.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -120,9 +120,27 @@ pub struct NodeArgs {
     /// Where to show /metrics and /healthz, such as 0.0.0.0:9809
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics: Option<SocketAddr>,
+    /// Whom to tell the blocks of snapshots
+    #[command(flatten)]
+    pub tell: Option<TellArgs>,
     /// How to reach the API server [default: as any pod does]
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
+}
+
+/// Of `node`, all of them or none.
+#[cfg(feature = "kubernetes")]
+#[derive(Debug, Args)]
+pub struct TellArgs {
+    /// Tell the controller the blocks of snapshots, and listen for it on this address, which is the pod's
+    #[arg(long, value_name = "ADDRESS", required = false, requires_all = ["blocks_port", "controller_user"])]
+    pub blocks_ip: IpAddr,
+    /// The port to listen on for the controller
+    #[arg(long, value_name = "PORT", required = false, requires = "blocks_ip")]
+    pub blocks_port: u16,
+    /// The controller's user, such as system:serviceaccount:splitmirror:splitmirror-controller
+    #[arg(long, value_name = "USER", required = false, requires = "blocks_ip")]
+    pub controller_user: String,
 }
 
 /// Of `controller`.
@@ -141,6 +159,9 @@ pub struct ControllerArgs {
     /// How long a call waits for a node; a little less than the sidecars' own --timeout
     #[arg(long, value_name = "SECONDS", default_value_t = 110, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub timeout: u64,
+    /// Serve the blocks of snapshots, which the nodes' agents are asked for with the token in this file
+    #[arg(long, value_name = "FILE")]
+    pub agent_token: Option<PathBuf>,
 }
 
 /// What the CSI specification allows for a node id that is also a topology value.
@@ -313,6 +334,30 @@ pub enum SnapshotCommand {
     Show(ShowArgs),
     /// Tell which blocks of a snapshot hold anything, or differ from those of another one
     Blocks(BlocksArgs),
+    /// Make a snapshot's image a volume of its own, without a copy: the snapshot is gone then
+    ///
+    /// The volume that it was of gets another image in its place, and the new one its other images, copied in the background
+    /// by the server that serves the pool, as far as there is room.
+    Detach(DetachArgs),
+}
+
+/// Of `snapshot detach`.
+#[derive(Debug, Args)]
+pub struct DetachArgs {
+    /// The snapshot: its id, or the name it was asked for by
+    pub id: String,
+    /// The new volume's name
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// Copies of the data, each on a disk of its own: 2 to as many as the snapshot's volume has
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub images: usize,
+    /// Which pool
+    #[command(flatten)]
+    pub pool: PoolChoice,
+    /// How to print
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// Of `snapshot blocks`.

@@ -5,14 +5,17 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use crate::cli::args::{BlocksArgs, Format, HostArgs, SnapshotCommand};
+use crate::cli::args::{BlocksArgs, DetachArgs, Format, HostArgs, SnapshotCommand};
 use crate::cli::error::{Error, Result};
 use crate::cli::open;
 use crate::cli::output::{Table, details, json, or_dash, utc};
+use crate::cli::volume;
 use crate::cli::watch::{self, Turn, watch};
 use crate::report::Class;
 use crate::units::Bytes;
 use crate::volume::info::{MemberOf, SnapshotInfo};
+use crate::volume::region;
+use crate::volume::spec::VolumeSpec;
 
 pub(super) fn run(command: SnapshotCommand, args: &HostArgs, out: &mut dyn Write) -> Result<()> {
     match command {
@@ -36,6 +39,7 @@ pub(super) fn run(command: SnapshotCommand, args: &HostArgs, out: &mut dyn Write
             })
         }
         SnapshotCommand::Blocks(blocks) => tell_blocks(&blocks, args, out),
+        SnapshotCommand::Detach(detach) => make_volume(&detach, args, out),
     }
 }
 
@@ -64,6 +68,23 @@ fn tell_blocks(args: &BlocksArgs, host: &HostArgs, out: &mut dyn Write) -> Resul
     let mut table = Table::new(&["OFFSET", "LENGTH"]);
     runs.iter().for_each(|run| table.row(vec![run.offset.to_string(), run.length.to_string()]));
     table.print(out, "no blocks")
+}
+
+fn make_volume(args: &DetachArgs, host: &HostArgs, out: &mut dyn Write) -> Result<()> {
+    let engine = open(host, &args.pool)?;
+    // A snapshot that is one no more is known by its id only.
+    let known = engine.snapshots()?;
+    let snapshot = find(known, &args.id).map_or_else(|_| args.id.clone(), |snapshot| snapshot.id);
+    let spec = VolumeSpec {
+        name: args.name.clone(),
+        size: Bytes::ZERO,
+        limit: None,
+        images: args.images,
+        region_size: region::default_size(Bytes::ZERO),
+        min_recovery_rate: None,
+        max_recovery_rate: None,
+    };
+    volume::print(&engine.detach_snapshot(&spec, &snapshot)?, args.output.output, out)
 }
 
 pub(super) fn find(snapshots: Vec<SnapshotInfo>, id: &str) -> Result<SnapshotInfo> {

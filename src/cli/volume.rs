@@ -154,7 +154,7 @@ fn print_list(volumes: &[VolumeInfo], format: Format, out: &mut dyn Write) -> Re
     Ok(())
 }
 
-fn print(volume: &VolumeInfo, format: Format, out: &mut dyn Write) -> Result<()> {
+pub(super) fn print(volume: &VolumeInfo, format: Format, out: &mut dyn Write) -> Result<()> {
     if format == Format::Json {
         return json(out, volume);
     }
@@ -210,6 +210,7 @@ mod tests {
             rotational: false,
             grown: false,
             snapshot: snapshot.map(str::to_owned),
+            lent: None,
         };
         let snapshot = SnapshotInfo {
             id: "pvc-1@nightly".to_owned(),

@@ -231,8 +231,6 @@ fn is_object_name(id: &str) -> bool {
 }
 
 impl Backend for Controller {
-    const CLONES: bool = false;
-
     async fn create_volume(&self, wish: &VolumeWish, deadline: Deadline) -> Result<Volume> {
         self.make_volume(wish, &self.patience(deadline).await?).await
     }

@@ -4,10 +4,11 @@ use kube::ResourceExt as _;
 use kube::core::PartialObjectMeta;
 
 use crate::api::conditions::{self, Type};
-use crate::api::pool::PoolCapacity;
+use crate::api::pool::{PoolAgent, PoolCapacity};
 use crate::api::rollback::{RollbackOrder, RollbackTold};
 use crate::api::snapshot::{SnapshotGroup, SnapshotPhase};
-use crate::api::{MirrorPool, MirrorSnapshot, MirrorVolume, names};
+use crate::api::volume::Source;
+use crate::api::{MirrorPool, MirrorSnapshot, MirrorVolume, Percent, names};
 use crate::csi::backend::{Error, Kind, Snapshot, Volume};
 use crate::ids::VgName;
 use crate::report::Class;
@@ -100,6 +101,10 @@ pub struct VolumeEntry {
     pub wanted: Bytes,
     /// What it is.
     pub kind: VolumeKind,
+    /// What it is made from, when it is a clone.
+    pub source: Option<Box<Source>>,
+    /// How far it is filled from that, while it is.
+    pub filled: Option<Percent>,
     /// It is to be deleted.
     pub delete: bool,
     /// Its size, since it is made.
@@ -152,6 +157,26 @@ impl VolumeEntry {
     pub fn shows(&self, snapshot: &str) -> bool {
         matches!(&self.kind, VolumeKind::View(shown) if shown == snapshot)
     }
+
+    /// Whether it is filled from this, or will be: it must stay until then.
+    #[must_use]
+    pub fn needs(&self, source: &Source) -> bool {
+        let unfilled = self.filled.is_some() || self.size.is_none();
+        unfilled && !self.delete && self.source.as_deref() == Some(source)
+    }
+
+    /// Refuses for now what must not be done with a volume that is being filled.
+    ///
+    /// # Errors
+    /// It is.
+    pub fn check_filled(&self) -> Result<(), Error> {
+        let Some(filled) = self.filled else { return Ok(()) };
+        let message = format!(
+            "volume {} is still being filled from its source, {filled} so far: try again later",
+            self.id
+        );
+        Err(Error::new(Class::InProgress, message))
+    }
 }
 
 impl Entry for VolumeEntry {
@@ -160,9 +185,9 @@ impl Entry for VolumeEntry {
     fn of(object: &MirrorVolume) -> Self {
         let (spec, status) = (&object.spec, object.status.as_ref());
         let conditions = status.map_or(&[][..], |status| &status.conditions);
-        let kind = match &spec.source {
-            Some(source) => VolumeKind::View(source.snapshot.clone()),
-            None => VolumeKind::Mirror {
+        let kind = match (&spec.lv, &spec.source) {
+            (None, Some(Source::Snapshot(snapshot))) => VolumeKind::View(snapshot.clone()),
+            (Some(_), _) | (None, Some(Source::Volume(_)) | None) => VolumeKind::Mirror {
                 images: spec.images.unwrap_or(0).into(),
                 region_size: spec.region_size.map_or(Bytes::ZERO, |size| size.0),
                 min_recovery_rate: spec.min_recovery_rate,
@@ -178,6 +203,8 @@ impl Entry for VolumeEntry {
             name: spec.name.clone(),
             wanted: spec.size.0,
             kind,
+            source: spec.source.clone().filter(|_| spec.lv.is_some()).map(Box::new),
+            filled: status.and_then(|status| status.filled),
             delete: spec.delete,
             size: status.and_then(|status| status.size).map(|size| size.0),
             ready: conditions::is_true(conditions, Type::Ready),
@@ -342,6 +369,8 @@ pub struct PoolEntry {
     pub disks: u32,
     /// What fits, by number of images.
     pub capacity: Vec<PoolCapacity>,
+    /// Where its node's agent tells the blocks of snapshots, if it does.
+    pub agent: Option<PoolAgent>,
 }
 
 impl Entry for PoolEntry {
@@ -362,6 +391,7 @@ impl Entry for PoolEntry {
             ready,
             disks: status.map_or(0, |status| status.disk_count.saturating_sub(status.missing_disks)),
             capacity: status.map(|status| status.capacity.clone()).unwrap_or_default(),
+            agent: status.and_then(|status| status.agent.clone()),
         }
     }
 
@@ -407,7 +437,15 @@ pub(in crate::controller) mod tests {
     /// A pool that can be used, without room.
     pub(in crate::controller) fn pool(node: &str, name: &str) -> PoolEntry {
         let pool = name.parse().expect("legal");
-        PoolEntry { uid: "u".into(), node: node.into(), pool, ready: Ok(()), disks: 0, capacity: Vec::new() }
+        PoolEntry {
+            uid: "u".into(),
+            node: node.into(),
+            pool,
+            ready: Ok(()),
+            disks: 0,
+            capacity: Vec::new(),
+            agent: None,
+        }
     }
 
     fn volume(status: Option<MirrorVolumeStatus>) -> VolumeEntry {

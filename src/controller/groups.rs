@@ -127,7 +127,7 @@ impl Controller {
         let members = self.members(id, named).await?;
         let parts = (&self.cache.snapshots, &self.cluster.snapshots);
         for member in members.iter().filter(|member| !member.doomed()) {
-            self.check_not_shown(&member.id)?;
+            self.check_not_read(&member.id)?;
         }
         for member in members.iter().filter(|member| !member.doomed()) {
             self.cluster.change(parts.1, &member.id, &json!({"delete": true}), patience.until).await?;

@@ -5,13 +5,16 @@
 //!                       │  └──► cluster: create, patch ──►│
 //!                       └─────► wait ◄─ shelf ◄── watch ──┘◄─ status
 //!                               gone: objects of nodes that do not exist any more
+//! backups ─► csi-snapshot-metadata ─► csi ─► blocks ── TLS ─────────────────────────► node agents
 //! users ─► VolumeRollback ─► rollbacks ─► MirrorVolume
 //! ```
 //!
 //! Nothing is kept but the objects, so there may be several controllers, and each may be killed at any moment.
 
 pub mod backend;
+mod blocks;
 pub mod cache;
+mod clones;
 pub mod cluster;
 pub mod entry;
 mod gone;
@@ -25,6 +28,7 @@ mod volumes;
 pub mod wait;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -36,6 +40,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api;
 use crate::controller::backend::Controller;
+use crate::controller::blocks::Agents;
 use crate::controller::cache::Cache;
 use crate::controller::cluster::Cluster;
 use crate::csi::calls::Calls;
@@ -52,6 +57,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// How long a call waits for a node.
     pub timeout: Duration,
+    /// The file with the token that agents are asked with; without one the blocks of snapshots are not served.
+    pub agent_token: Option<PathBuf>,
 }
 
 /// Serves until `stop` is cancelled. Until all objects are known, callers are told to wait, and calls do.
@@ -59,7 +66,7 @@ pub struct Config {
 /// # Errors
 /// It could not start, or a server failed.
 pub async fn serve(config: Config, client: Client, stop: CancellationToken) -> Result<(), Error> {
-    let Config { endpoint, metrics, timeout } = config;
+    let Config { endpoint, metrics, timeout, agent_token } = config;
     let mut sockets = Sockets::bind(endpoint, metrics).await?;
     let (operations, requests, tasks) = (Operations::default(), Requests::default(), TaskTracker::new());
     let cache = Cache::watching(&client, &tasks, &stop);
@@ -80,7 +87,11 @@ pub async fn serve(config: Config, client: Client, stop: CancellationToken) -> R
     let services = Services::new(Calls::new(operations))
         .ready_when(ready)
         .controller(Arc::clone(&controller))
-        .groups(controller);
+        .groups(Arc::clone(&controller));
+    let services = match agent_token {
+        Some(token) => services.snapshot_metadata(Arc::new(Agents::new(controller, token))),
+        None => services,
+    };
     let served = sockets.serve(services, &stop).await;
     tasks.close();
     tasks.wait().await;

@@ -1,6 +1,7 @@
 //! Snapshots as objects.
 
 use crate::api::snapshot::SnapshotPhase;
+use crate::api::volume::Source;
 use crate::api::{MirrorSnapshot, MirrorSnapshotSpec, names};
 use crate::controller::backend::{Controller, Making};
 use crate::controller::entry::{SnapshotEntry, VolumeEntry, VolumeKind};
@@ -49,7 +50,7 @@ impl Controller {
     /// Has an image merged back. That its merge has begun is enough: it is no snapshot any more.
     pub(super) async fn drop_snapshot(&self, id: &str, patience: &Patience) -> Result<()> {
         let free = |entry: &SnapshotEntry| match &entry.group {
-            None => self.check_not_shown(id),
+            None => self.check_not_read(id),
             Some(group) => {
                 let group = names::of(&group.name);
                 let message =
@@ -63,10 +64,10 @@ impl Controller {
         self.deleted(parts, (&what, id), free, merging, patience).await
     }
 
-    /// Refuses to merge what a view shows.
-    pub(super) fn check_not_shown(&self, id: &str) -> Result<()> {
+    /// Refuses to merge what a view shows, or a clone is filled from.
+    pub(super) fn check_not_read(&self, id: &str) -> Result<()> {
         match self.cache.volumes.first(|view| view.shows(id) && !view.delete) {
-            None => Ok(()),
+            None => self.check_not_copied(&Source::Snapshot(id.to_owned())),
             Some(view) => {
                 let message = format!("snapshot {id} is shown by volume {}: delete that first", view.id);
                 Err(Error::precondition(message))
@@ -101,6 +102,7 @@ pub(super) fn check_can_be_split(
     if volume.delete {
         return Err(Error::precondition(format!("volume {} is being deleted", volume.id)));
     }
+    volume.check_filled()?;
     match volume.kind {
         VolumeKind::View(_) => {
             let message = format!("volume {} shows a snapshot and cannot have its own", volume.id);

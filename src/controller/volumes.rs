@@ -6,6 +6,7 @@ use crate::api::conditions::Type;
 use crate::api::volume::{Source, WriteMostly};
 use crate::api::{MirrorVolume, MirrorVolumeSpec, Reference, Size, names};
 use crate::controller::backend::{Controller, Making};
+use crate::controller::clones::Original;
 use crate::controller::entry::{Entry as _, Order as _, SnapshotEntry, VolumeEntry, VolumeKind};
 use crate::controller::placement::{self, Need};
 use crate::controller::wait::{Awaited, Outcome, Patience, wait};
@@ -16,18 +17,25 @@ use crate::volume::key;
 use crate::volume::tune::{self, Change};
 
 impl Controller {
-    /// Places a volume, and has it made.
+    /// Places a volume, and has it made; a clone where its source is.
     pub(super) async fn make_volume(&self, wish: &VolumeWish, patience: &Patience) -> Result<Volume> {
         let (name, what) = (names::of(&wish.spec.name), format!("volume {:?}", wish.spec.name));
+        let original = match &wish.origin {
+            Some(origin) => Some(self.original(origin).await?),
+            None => None,
+        };
         let plan = || {
+            original.as_ref().map_or(Ok(()), |original| original.check(wish))?;
             let pools = self.cache.pools.all();
+            let near =
+                pools.iter().filter(|pool| original.as_ref().is_none_or(|original| original.is_in(pool)));
             let need = Need {
                 images: wish.spec.images,
                 size: wish.spec.size,
                 pool: wish.pool.as_ref(),
                 nodes: &wish.nodes,
             };
-            let pool = placement::place(&need, pools.iter().map(|pool| &**pool))?;
+            let pool = placement::place(&need, near.map(|pool| &**pool))?;
             let images = u8::try_from(wish.spec.images)
                 .map_err(|_| Error::invalid(format!("{} images are too many", wish.spec.images)))?;
             let spec = MirrorVolumeSpec {
@@ -37,13 +45,13 @@ impl Controller {
                 region_size: Some(Size(wish.spec.region_size)),
                 min_recovery_rate: wish.spec.min_recovery_rate,
                 max_recovery_rate: wish.spec.max_recovery_rate,
-                source: None,
+                source: original.as_ref().map(|original| original.source.clone()),
                 ..common(pool.node.clone(), pool.pool.clone(), &wish.spec.name, wish.spec.size, &wish.claim)
             };
             Ok(MirrorVolume::new(&name, spec))
         };
         let same = |entry: &VolumeEntry| {
-            check_same(entry, wish)?;
+            check_same(entry, wish, original.as_ref())?;
             wish.nodes.check(&entry.node)
         };
         let making = Making { what: &what, name: &name, plan: &plan };
@@ -62,7 +70,7 @@ impl Controller {
         let plan = || {
             let size = snapshot.told().filter(|_| !snapshot.delete).ok_or_else(missing)?.size;
             check_shows(&snapshot, wish)?;
-            let source = Some(Source { snapshot: wish.snapshot.clone() });
+            let source = Some(Source::Snapshot(wish.snapshot.clone()));
             let spec = MirrorVolumeSpec {
                 source,
                 ..common(snapshot.node.clone(), snapshot.pool.clone(), &wish.name, size, &wish.claim)
@@ -89,6 +97,7 @@ impl Controller {
                 let message = format!("volume {id} is in use on node {}: unmount it first", entry.node);
                 return Err(Error::precondition(message));
             }
+            self.check_not_copied(&Source::Volume(id.to_owned()))?;
             let of_it = |snapshot: &SnapshotEntry| snapshot.volume == id && !snapshot.delete;
             match self.cache.snapshots.first(of_it) {
                 None => Ok(()),
@@ -123,6 +132,7 @@ impl Controller {
                 _ => Ok(size),
             };
         }
+        entry.check_filled()?;
         let (uid, generation) = if entry.wanted == min && limit.is_none() {
             (entry.uid().to_owned(), entry.generation())
         } else {
@@ -151,6 +161,7 @@ impl Controller {
         let (volumes, api) = (&self.cache.volumes, &self.cluster.volumes);
         let missing = || Error::not_found(format!("there is no volume {id:?}"));
         let entry = self.known(volumes, api, id).await?.filter(|entry| !entry.delete).ok_or_else(missing)?;
+        entry.check_filled()?;
         let object =
             self.cluster.change(api, id, &altered(change)?, patience.until).await?.ok_or_else(missing)?;
         let changed = VolumeEntry::of(&object);
@@ -243,7 +254,7 @@ fn check_shows(snapshot: &SnapshotEntry, wish: &ViewWish) -> Result<()> {
 }
 
 /// Whether a volume is the one that is wished for.
-fn check_same(entry: &VolumeEntry, wish: &VolumeWish) -> Result<()> {
+fn check_same(entry: &VolumeEntry, wish: &VolumeWish, original: Option<&Original>) -> Result<()> {
     let spec = &wish.spec;
     let kind = VolumeKind::Mirror {
         images: spec.images,
@@ -256,6 +267,9 @@ fn check_same(entry: &VolumeEntry, wish: &VolumeWish) -> Result<()> {
     }
     if entry.kind != kind {
         return Err(differs(wish, "has other images, regions or recovery rates, or is a view"));
+    }
+    if entry.source.as_deref() != original.map(|original| &original.source) {
+        return Err(differs(wish, "was not made from this source"));
     }
     if wish.pool.as_ref().is_some_and(|pool| *pool != entry.pool) {
         return Err(differs(wish, &format!("is in pool {}", entry.pool)));

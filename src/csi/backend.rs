@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::error::Error as StdError;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,6 @@ use crate::host::DevNo;
 use crate::ids::VgName;
 use crate::report::{self, Class};
 use crate::units::Bytes;
-use crate::volume::changes::Blocks;
 use crate::volume::spec::{SnapshotPolicy, VolumeSpec};
 use crate::volume::tune::Change;
 
@@ -100,6 +100,12 @@ impl Deadline {
         Self(Instant::now().checked_add(time))
     }
 
+    /// This moment, if there is one.
+    #[must_use]
+    pub fn at(self) -> Option<Instant> {
+        self.0
+    }
+
     /// The earlier of this moment and `other`.
     #[must_use]
     pub fn or_at(self, other: Instant) -> Instant {
@@ -114,6 +120,9 @@ pub enum Origin {
     Snapshot(String),
     /// What the volume of this id holds now.
     Volume(String),
+    /// The image of the snapshot of this id itself, which is no snapshot any more then. Its size and its regions stay what
+    /// they are; it must be as large as is wished for.
+    Image(String),
 }
 
 /// A mirrored volume that is asked for.
@@ -289,11 +298,8 @@ pub struct OpenVolume {
 /// Every call may be repeated with the same arguments and then answers the same. Errors are classed as
 /// [`Class`] says; `InProgress` only when an operation really is recorded and running.
 pub trait Backend: Send + Sync + 'static {
-    /// It makes volumes that hold something from the start: see [`VolumeWish::origin`].
-    const CLONES: bool;
-
     /// Makes a volume, or finds the one of that name. Another one of that name is `Exists`; no space where it may be is
-    /// `Exhausted`.
+    /// `Exhausted`. One that is to hold something from the start can be used when this returns, though it is still being filled.
     fn create_volume(
         &self,
         wish: &VolumeWish,
@@ -352,16 +358,44 @@ pub trait Backend: Send + Sync + 'static {
     fn capacity(&self, wish: &CapacityWish) -> impl Future<Output = Result<Capacity>> + Send;
 }
 
+/// Blocks of a snapshot that are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlocksWish {
+    /// Id of the snapshot.
+    pub snapshot: String,
+    /// Only those that differ from the blocks of the snapshot of this id; without one, those that hold anything.
+    pub base: Option<String>,
+    /// Only those from here on.
+    pub from: Bytes,
+}
+
+/// Some of the blocks of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The snapshot's size.
+    pub size: Bytes,
+    /// In order, none touching another.
+    pub ranges: Vec<Range<Bytes>>,
+}
+
+/// The blocks of a snapshot, a part at a time, none before it is asked for. Dropping it ends the reading.
+pub trait Parts: Send + 'static {
+    /// The next part, which may have no blocks; `None` after the last one. There is a first one always.
+    fn next(&mut self) -> impl Future<Output = Result<Option<Part>>> + Send;
+}
+
 /// Who can tell the blocks of snapshots.
 pub trait ChangedBlocks: Send + Sync + 'static {
-    /// The blocks of a snapshot, from a place on, that differ from those of `base`, or without one: that hold anything. A part
-    /// of them at a time. Snapshots of two volumes are `Invalid`, a place beyond the end is `OutOfRange`.
+    /// The blocks that are told.
+    type Parts: Parts;
+
+    /// Begins to tell the blocks of a snapshot. Snapshots of two volumes are `Invalid`, a place beyond the end is
+    /// `OutOfRange`: told here, or in place of the first part.
     fn blocks(
         &self,
-        snapshot: &str,
-        base: Option<&str>,
-        from: Bytes,
-    ) -> impl Future<Output = Result<Blocks>> + Send;
+        wish: &BlocksWish,
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<Self::Parts>> + Send;
 }
 
 /// Who keeps volumes, and can cut several at one instant.

@@ -30,6 +30,8 @@ pub mod node;
 pub mod page;
 pub mod params;
 pub mod proto;
+#[cfg(feature = "kubernetes")]
+pub mod remote;
 pub mod server;
 pub mod snapshot_metadata;
 pub mod status;

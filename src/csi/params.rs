@@ -9,6 +9,7 @@
 //! | `splitmirror.io/maxRecoveryRate` | KiB/s per disk that a resync is throttled to | the kernel's |
 //! | `csi.storage.k8s.io/fstype` | `ext4`, `xfs` or `btrfs` | `ext4` |
 //! | `splitmirror.io/mkfsOptions` | more arguments of `mkfs`, separated by spaces | none |
+//! | `splitmirror.io/restore` | `detach`: a writable volume from a snapshot is its image itself, and the snapshot is gone then | it is a clone |
 //!
 //! With two images a snapshot leaves the volume on one disk until it is deleted; three are the safe choice where
 //! snapshots are taken.
@@ -47,6 +48,7 @@ const FS_TYPE: &str = "csi.storage.k8s.io/fstype";
 const MKFS_OPTIONS: &str = "splitmirror.io/mkfsOptions";
 const MIN_IN_SYNC: &str = "splitmirror.io/minInSync";
 const SNAPSHOT_POLICY: &str = "splitmirror.io/snapshotPolicy";
+const RESTORE: &str = "splitmirror.io/restore";
 const WRITE_MOSTLY: &str = "splitmirror.io/writeMostly";
 
 /// In the volume context: the file system of the StorageClass. The prefix is ours, `csi.storage.k8s.io/` is what
@@ -85,10 +87,30 @@ pub struct VolumeParams {
     pub min_recovery_rate: Option<u64>,
     /// KiB/s that recovery is throttled to.
     pub max_recovery_rate: Option<u64>,
+    /// How a writable volume is made from a snapshot; as a clone when it is not said.
+    pub restore: Option<Restore>,
     /// How the file system is made.
     pub format: Format,
     /// The claim that the volume is for.
     pub claim: Option<ObjectRef>,
+}
+
+/// How a writable volume is made from a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restore {
+    /// The snapshot's image becomes the volume: nothing is copied, and the snapshot is gone.
+    Detach,
+}
+
+impl FromStr for Restore {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "detach" => Ok(Self::Detach),
+            other => Err(format!("{other:?} is not `detach`")),
+        }
+    }
 }
 
 /// Parameters of a VolumeSnapshotClass.
@@ -133,6 +155,7 @@ impl VolumeParams {
             region_size: None,
             min_recovery_rate: None,
             max_recovery_rate: None,
+            restore: None,
             format: Format::default(),
             claim: object(parameters, CLAIM_NAMESPACE, CLAIM_NAME),
         };
@@ -143,6 +166,7 @@ impl VolumeParams {
                 REGION_SIZE => read.region_size = Some(region_size(key, value)?),
                 MIN_RATE => read.min_recovery_rate = Some(number(key, value, 1..=RATE_MAX)?),
                 MAX_RATE => read.max_recovery_rate = Some(number(key, value, 1..=RATE_MAX)?),
+                RESTORE => read.restore = Some(parse(key, value)?),
                 FS_TYPE if value.is_empty() => {}
                 FS_TYPE => read.format.fs = Some(parse(key, value)?),
                 MKFS_OPTIONS => read.format.mkfs_options = value.to_owned(),
@@ -182,7 +206,7 @@ pub fn change(parameters: &HashMap<String, String>) -> Result<Change> {
             MIN_RATE => change.min_recovery_rate = Some(number(key, value, 0..=RATE_MAX)?),
             MAX_RATE => change.max_recovery_rate = Some(number(key, value, 0..=RATE_MAX)?),
             WRITE_MOSTLY => change.write_mostly = Some(write_mostly(key, value)?),
-            POOL | REGION_SIZE | FS_TYPE | MKFS_OPTIONS => {
+            POOL | REGION_SIZE | FS_TYPE | MKFS_OPTIONS | RESTORE => {
                 return Err(Error::invalid(format!("parameter {key} of a volume cannot be changed")));
             }
             key => return Err(unknown(key)),
@@ -427,6 +451,7 @@ mod tests {
             (MAX_RATE, "4294967296"),
             (FS_TYPE, "vfat"),
             (POOL, "a/b"),
+            (RESTORE, "copy"),
         ] {
             let error = VolumeParams::read(&map(&[(key, value)])).expect_err(value);
             assert!(error.message.contains(key), "{error}");

@@ -26,8 +26,56 @@ pub fn code(class: Class) -> Code {
     }
 }
 
+/// What a code of one of our own agents means.
+#[cfg(feature = "kubernetes")]
+#[must_use]
+pub fn class(code: Code) -> Class {
+    match code {
+        Code::InvalidArgument => Class::Invalid,
+        Code::OutOfRange => Class::OutOfRange,
+        Code::NotFound => Class::NotFound,
+        Code::AlreadyExists => Class::Exists,
+        Code::Aborted => Class::InProgress,
+        Code::ResourceExhausted => Class::Exhausted,
+        Code::FailedPrecondition => Class::Precondition,
+        Code::Unimplemented => Class::Unimplemented,
+        Code::DataLoss => Class::Corrupt,
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::PermissionDenied
+        | Code::Internal
+        | Code::Unavailable
+        | Code::Unauthenticated => Class::Transient,
+    }
+}
+
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         Self::new(code(error.class), error.message)
+    }
+}
+
+#[cfg(all(test, feature = "kubernetes"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_survives_the_way_from_an_agent() {
+        for class in [
+            Class::Invalid,
+            Class::OutOfRange,
+            Class::NotFound,
+            Class::Exists,
+            Class::InProgress,
+            Class::Exhausted,
+            Class::Precondition,
+            Class::Unimplemented,
+            Class::Corrupt,
+            Class::Transient,
+        ] {
+            assert_eq!(super::class(code(class)), class);
+        }
     }
 }

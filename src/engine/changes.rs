@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::engine::snapshots::{no_snapshot, parse_snapshot_id, readable_slot};
+use crate::engine::snapshots::parse_snapshot_id;
 use crate::engine::{Engine, Error, Result, Session};
 use crate::host::Host;
 use crate::lvm2::model::LogicalVolume;
@@ -35,11 +35,12 @@ impl<H: Host> Engine<H> {
         }
         self.session(|session| {
             if !session.is_volume(&volume) {
-                return Err(no_snapshot(snapshot));
+                return Err(session.no_snapshot(snapshot));
             }
             let seen = session.look_deep(&volume)?;
-            let slot = readable_slot(&seen, snapshot, &target)?;
-            let base = base.as_ref().map(|(id, (_, key))| readable_slot(&seen, id, key)).transpose()?;
+            let slot = session.readable_slot(&seen, snapshot, &target)?;
+            let base =
+                base.as_ref().map(|(id, (_, key))| session.readable_slot(&seen, id, key)).transpose()?;
             let size = seen.len.bytes();
             if from > size {
                 let message = format!("snapshot {snapshot} ends at byte {size}, before byte {from}");

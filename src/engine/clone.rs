@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::engine::drive::{Rest, Taken};
 use crate::engine::execute::Outcome;
-use crate::engine::snapshots::{no_snapshot, parse_snapshot_id, readable_slot};
+use crate::engine::snapshots::parse_snapshot_id;
 use crate::engine::{Engine, Error, Result, Session, lock};
 use crate::host::Host;
 use crate::ids::LvName;
@@ -50,7 +50,7 @@ impl<H: Host> Engine<H> {
         }
         let _guard = self.guard(&name)?;
         let _source = self.guard(source)?;
-        let lent = format!("clone {name}");
+        let lent = clone::lent_name(&name);
         let snapshot = key::snapshot_id(source, &key::of(&lent));
         let exists = self.session(|session| Ok(session.group.vg().lv(&name).is_some()))?;
         if !exists {
@@ -193,11 +193,11 @@ impl<H: Host> Session<'_, H> {
     fn add_clone(&mut self, name: &LvName, spec: &VolumeSpec, snapshot: &str) -> Result<()> {
         let (source, of) = parse_snapshot_id(snapshot)?;
         if !self.is_volume(&source) {
-            return Err(no_snapshot(snapshot));
+            return Err(self.no_snapshot(snapshot));
         }
         self.check_source_size(spec, &source)?;
         let seen = self.look(&source)?;
-        let slot = &seen.slots[readable_slot(&seen, snapshot, &of)?];
+        let slot = &seen.slots[self.readable_slot(&seen, snapshot, &of)?];
         let readers = self.group.vg().lvs.iter().map(VolumeTags::of);
         let readers = readers.filter(|tags| tags.filling && tags.clone.as_deref() == Some(snapshot)).count();
         let open = slot.image_dev.as_ref().map_or(0, |dev| dev.info.open_count);

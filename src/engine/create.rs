@@ -117,11 +117,11 @@ impl<H: Host> Engine<H> {
                 return Err(Error::Refused(refusal));
             }
             if let Some(snapshot) = seen.split_slots().find_map(|slot| seen.snapshot_key(slot)) {
+                let id = key::snapshot_id(&name, &snapshot);
+                session.refuse_read_by_clone(&id)?;
                 if session.has_lent(&name) {
                     return session.merge_lent(&name, self).map(|_| None);
                 }
-                let id = key::snapshot_id(&name, &snapshot);
-                session.refuse_read_by_clone(&id)?;
                 let message = format!("volume {name} has snapshot {id}: delete that first");
                 return Err(Error::refused(Class::Precondition, message));
             }
@@ -234,7 +234,10 @@ impl<H: Host> Session<'_, H> {
         let Some(raid) = lv.raid1().filter(|_| VolumeTags::of(lv).name.as_ref() == Some(&spec.name)) else {
             return differs(format!("LV {} was made for something else", lv.name));
         };
-        let of = VolumeTags::of(lv).clone;
+        let VolumeTags { clone: of, detached, .. } = VolumeTags::of(lv);
+        if detached {
+            return differs(format!("is the image of snapshot {} itself", of.unwrap_or_default()));
+        }
         if of.as_deref() != clone {
             return differs(of.map_or_else(|| "is no clone".into(), |of| format!("is a clone of {of}")));
         }

@@ -117,6 +117,10 @@ impl<H: Host> Session<'_, H> {
         if !(self.finish_merges(lv, engine)? && left) {
             return Ok(Taken::UnderWay);
         }
+        if self.fill(lv)? == Taken::UnderWay {
+            self.finish_merges(lv, engine).map(drop)?;
+            return Ok(Taken::UnderWay);
+        }
         // What had to wait for the copy.
         if matches!(self.bring_up(lv)?, Rest::Waiting(_)) {
             return Ok(Taken::UnderWay);

@@ -165,7 +165,7 @@ impl<H: Host> Session<'_, H> {
     }
 
     /// Zeroes all of the reserved metadata LVs that is ever read. The name of the reserve.
-    fn zero_superblocks(&self, seen: &Seen, legs: &[LegExtents]) -> Result<LvName> {
+    pub(super) fn zero_superblocks(&self, seen: &Seen, legs: &[LegExtents]) -> Result<LvName> {
         let extent = self.group.vg().extent_size;
         let name = seen.lv.name.reserve();
         let missing = || {

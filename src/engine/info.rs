@@ -229,6 +229,7 @@ fn slot_info(seen: &Seen, slot: usize) -> SlotInfo {
         rotational: of.rotational,
         grown: of.tags.grown.is_some(),
         snapshot: seen.snapshot_key(slot).map(|key| key::snapshot_id(&seen.lv.name, &key)),
+        lent: of.tags.lent.clone().filter(|_| of.is_split()),
     }
 }
 
@@ -277,6 +278,9 @@ fn problems(seen: &Seen) -> Vec<String> {
     for slot in shown_slots(seen) {
         let info = slot_info(seen, slot);
         match info.state {
+            SlotState::Missing if seen.slots[slot].is_lost() => {
+                problems.push(format!("slot {slot} has no image: it gets one when a disk has room"));
+            }
             SlotState::Missing => problems.push(format!("image {slot} is missing ({})", info.device)),
             SlotState::Failed => problems.push(format!("image {slot} on {} has failed", info.device)),
             SlotState::InSync

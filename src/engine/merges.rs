@@ -61,7 +61,7 @@ impl<H: Host> Engine<H> {
 }
 
 impl<H: Host> Session<'_, H> {
-    /// Volumes of which an image is new, leaves, is to be a snapshot or is on its way back, or was attached again by another tool, whose array another
+    /// Volumes of which an image is new, leaves, is missing in its slot, is to be a snapshot or is on its way back, or was attached again by another tool, whose array another
     /// tool has started, whose split was not pinned, or that are being rolled back. One that another LV is made on is not ours to take further until that is gone.
     fn unfinished(&self) -> Result<Vec<LvName>> {
         let vg = self.group.vg();
@@ -74,6 +74,7 @@ impl<H: Host> Session<'_, H> {
                 let attached = !image.is_tracked_image();
                 tags.merging
                     || tags.leaving
+                    || tags.lost
                     || (attached && (tags.snapshot.is_some() || tags.grown.is_some()))
             });
             if !unfinished.contains(&name)

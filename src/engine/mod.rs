@@ -10,6 +10,7 @@
 mod changes;
 mod clone;
 mod create;
+mod detach;
 mod drive;
 mod error;
 pub mod execute;

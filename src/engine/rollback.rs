@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::engine::drive::{Rest, Taken};
-use crate::engine::snapshots::{no_snapshot, parse_snapshot_id};
+use crate::engine::snapshots::parse_snapshot_id;
 use crate::engine::{Engine, Result, Session, lock};
 use crate::host::Host;
 use crate::ids::LvName;
@@ -55,7 +55,7 @@ impl<H: Host> Engine<H> {
         let (snapshot, request) = (&wanted.snapshot, wanted.request.as_deref());
         self.wait(&format!("rolling back to snapshot {snapshot}"), |session| {
             if !session.is_volume(volume) {
-                return Err(no_snapshot(snapshot));
+                return Err(session.no_snapshot(snapshot));
             }
             if session.take_up(volume, self)? == Taken::NotUp {
                 return Ok(None);
@@ -64,7 +64,7 @@ impl<H: Host> Engine<H> {
             if rollback::was_done(&seen, request) {
                 return Ok(Some(()));
             }
-            let slot = seen.slot_of(key).ok_or_else(|| no_snapshot(snapshot))?;
+            let slot = seen.slot_of(key).ok_or_else(|| session.no_snapshot(snapshot))?;
             let begin = |seen: &Seen, (): &()| rollback::begin(seen, slot, request);
             let rest = session.drive(volume, &mut (), begin, |_, _, ()| {})?;
             Ok(matches!(rest, Rest::Done).then_some(()))

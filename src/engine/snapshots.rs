@@ -5,6 +5,7 @@ use crate::engine::execute::Outcome;
 use crate::engine::{Engine, Error, Result, Session};
 use crate::host::Host;
 use crate::ids::LvName;
+use crate::lvm2::model::LogicalVolume;
 use crate::report::Class;
 use crate::volume::edits::with_image_tags;
 use crate::volume::info::{SnapshotInfo, ViewInfo};
@@ -85,7 +86,6 @@ impl<H: Host> Engine<H> {
     /// # Errors
     /// No such snapshot (`NotFound`), it is not ready (`Precondition`), the name is taken (`Exists`).
     pub fn create_view(&self, name: &str, snapshot: &str) -> Result<ViewInfo> {
-        let missing = || no_snapshot(snapshot);
         let (volume, snapshot_key) = parse_snapshot_id(snapshot)?;
         let _guard = self.guard(&volume)?;
         self.session(|session| {
@@ -101,10 +101,10 @@ impl<H: Host> Engine<H> {
                 return Err(Error::refused(Class::Exists, message));
             }
             if !session.is_volume(&volume) {
-                return Err(missing());
+                return Err(session.no_snapshot(snapshot));
             }
             let seen = session.look(&volume)?;
-            let slot = seen.slot_of(&snapshot_key).ok_or_else(missing)?;
+            let slot = seen.slot_of(&snapshot_key).ok_or_else(|| session.no_snapshot(snapshot))?;
             if seen.slots[slot].tags.snapshot.is_some() && seen.slots[slot].tags.events.is_none() {
                 let message = format!("snapshot {snapshot} is not ready yet");
                 return Err(Error::refused(Class::Precondition, message));
@@ -113,7 +113,7 @@ impl<H: Host> Engine<H> {
                 with_image_tags(session.group.vg(), &seen, slot, |tags| tags.views.push(name.to_owned()));
             session.group.commit(session.host, next, &format!("view {name:?} of {snapshot}"))?;
             let views = session.views()?;
-            views.into_iter().find(|view| view.name == name).ok_or_else(missing)
+            views.into_iter().find(|view| view.name == name).ok_or_else(|| session.no_snapshot(snapshot))
         })
     }
 
@@ -208,6 +208,31 @@ impl<H: Host> Session<'_, H> {
         images.filter(|image| image.is_tracked_image()).map(ImageTags::of)
     }
 
+    /// The slot whose image is a snapshot that can be read.
+    pub(super) fn readable_slot(&self, seen: &Seen, id: &str, key: &LvName) -> Result<usize> {
+        let slot = seen.slot_of(key).ok_or_else(|| self.no_snapshot(id))?;
+        let of = &seen.slots[slot];
+        if of.present && !of.is_unpinned() {
+            return Ok(slot);
+        }
+        Err(Error::refused(Class::Precondition, format!("snapshot {id} is not ready")))
+    }
+
+    /// The error that there is no snapshot of this id, and what has become of it.
+    pub(super) fn no_snapshot(&self, id: &str) -> Error {
+        let is = |lv: &&LogicalVolume| {
+            let tags = VolumeTags::of(lv);
+            tags.detached && tags.clone.as_deref() == Some(id)
+        };
+        match self.group.vg().lvs.iter().find(is) {
+            Some(lv) => Error::refused(
+                Class::NotFound,
+                format!("there is no snapshot {id}: it is volume {} now", lv.name),
+            ),
+            None => no_snapshot(id),
+        }
+    }
+
     /// A snapshot's name is taken if another volume or a group has it.
     pub(super) fn refuse_foreign_name(&self, spec: &SnapshotSpec) -> Result<()> {
         for volume in self.volume_names() {
@@ -235,23 +260,13 @@ impl<H: Host> Session<'_, H> {
 }
 
 /// The error that there is no snapshot of this id.
-pub(super) fn no_snapshot(id: &str) -> Error {
+fn no_snapshot(id: &str) -> Error {
     Error::refused(Class::NotFound, format!("there is no snapshot {id}"))
 }
 
 /// The volume, and the key of the snapshot, of an id.
 pub(super) fn parse_snapshot_id(id: &str) -> Result<(LvName, LvName)> {
     key::parse_snapshot_id(id).ok_or_else(|| no_snapshot(id))
-}
-
-/// The slot whose image is a snapshot that can be read.
-pub(super) fn readable_slot(seen: &Seen, id: &str, key: &LvName) -> Result<usize> {
-    let slot = seen.slot_of(key).ok_or_else(|| no_snapshot(id))?;
-    let of = &seen.slots[slot];
-    if of.present && !of.is_unpinned() {
-        return Ok(slot);
-    }
-    Err(Error::refused(Class::Precondition, format!("snapshot {id} is not ready")))
 }
 
 /// A snapshot that a view shows is not merged.

@@ -304,6 +304,7 @@ impl<H: Host + Clone + 'static, M: Mounts> Agent<H, M> {
                 (Ok(()), None)
             }
             Work::CreateVolume(_)
+            | Work::Clone { .. }
             | Work::CreateView { .. }
             | Work::Expand { .. }
             | Work::Modify { .. }

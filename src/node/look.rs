@@ -10,7 +10,7 @@ use crate::engine::{Engine, Result};
 use crate::host::Host;
 use crate::ids::LvName;
 use crate::pool::Found;
-use crate::volume::info::{PoolInfo, SlotState, ViewInfo, VolumeInfo};
+use crate::volume::info::{PoolInfo, SlotInfo, SlotState, ViewInfo, VolumeInfo};
 
 /// What is seen of a pool.
 #[derive(Clone, Debug, PartialEq)]
@@ -179,9 +179,11 @@ pub fn update(seen: &mut Option<PoolSeen>, glance: Glance) {
     seen.staged = staged.unwrap_or_else(|| std::mem::take(&mut seen.staged));
 }
 
-/// Whether something is being copied.
+/// Whether something is being copied, or will be as soon as something else is: an image that is lent comes back then.
 #[must_use]
 pub fn is_moving(volume: &VolumeInfo) -> bool {
-    volume.rollback.is_some()
-        || volume.slots.iter().any(|slot| matches!(slot.state, SlotState::Merging | SlotState::Rebuilding))
+    let moves = |slot: &SlotInfo| {
+        matches!(slot.state, SlotState::Merging | SlotState::Rebuilding) || slot.lent.is_some()
+    };
+    volume.rollback.is_some() || volume.filling.is_some() || volume.slots.iter().any(moves)
 }

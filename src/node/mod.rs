@@ -4,6 +4,7 @@
 //! start:  sockets ─ pools opened, recovered, volumes active ─ CSI served ─ lease ─ objects watched
 //! run:    kubelet ─ csi ─ pools ──────────────┐
 //!         API server ─ watch ─ agenda ─ agent ┴─ engines          /metrics ─ observer ─ engines
+//!         controller ─ TLS ─ door ─ pools ─ engines
 //!                                └─► work on disks, status, events
 //! stop:   no new calls ─ calls, work and writes that run end ─ lease let go
 //! ```
@@ -20,6 +21,7 @@ pub mod agenda;
 pub mod agent;
 pub mod claim;
 pub mod decide;
+mod door;
 pub mod file;
 pub mod look;
 pub mod notice;
@@ -43,8 +45,10 @@ use kube::Client;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::pool::PoolAgent;
 use crate::csi::calls::Calls;
 use crate::csi::node::mounts::Mounts;
+use crate::csi::remote::{self, AgentAddress, Listener};
 use crate::csi::server::{Endpoint, Services};
 use crate::engine::{self, Settings};
 use crate::host::Host;
@@ -78,6 +82,17 @@ pub struct Config {
     pub settings: Settings,
     /// Where metrics are shown, if anywhere.
     pub metrics: Option<SocketAddr>,
+    /// Where the controller is told the blocks of snapshots, if it is.
+    pub blocks: Option<BlocksConfig>,
+}
+
+/// Where the controller is told the blocks of snapshots.
+#[derive(Clone, Debug)]
+pub struct BlocksConfig {
+    /// Where to listen; the controller connects there.
+    pub address: SocketAddr,
+    /// The controller's user: `system:serviceaccount:NAMESPACE:NAME`.
+    pub controller: String,
 }
 
 /// Why it stopped, or did not start.
@@ -86,6 +101,9 @@ pub enum Error {
     /// The file of pools.
     #[error("know the pools")]
     Pools(#[source] file::Error),
+    /// What the controller is told.
+    #[error("tell the blocks of snapshots")]
+    Blocks(#[source] remote::Error),
     /// The process and its sockets.
     #[error(transparent)]
     Serve(#[from] serve::Error),
@@ -97,6 +115,7 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Self::Pools(error) => error.class(),
+            Self::Blocks(error) => error.class(),
             Self::Serve(error) => error.class(),
         }
     }
@@ -126,10 +145,15 @@ pub async fn serve<H: Host + Clone + 'static>(
     client: Client,
     stop: CancellationToken,
 ) -> Result<(), Error> {
-    let Config { node, identity, endpoint, pools, settings, metrics } = config;
+    let Config { node, identity, endpoint, pools, settings, metrics, blocks } = config;
     let file =
         pools.map(|path| file::read(&path, &node)).transpose().map_err(Error::Pools)?.unwrap_or_default();
     let mut sockets = Sockets::bind(endpoint, metrics).await?;
+    let blocks = match blocks {
+        None => None,
+        Some(of) => Some((Listener::bind(of.address).await.map_err(Error::Blocks)?, of.controller)),
+    };
+    let agent = blocks.as_ref().map(|(listener, _)| told(listener.address()));
     let mounted = Arc::new(Notify::new());
     let shared = Arc::new(Shared {
         opening: tokio::sync::Mutex::default(),
@@ -152,11 +176,17 @@ pub async fn serve<H: Host + Clone + 'static>(
     let claim = Claim::new(client.clone(), &node, identity);
     let agenda = {
         let node = node.clone();
-        move || Agenda::new(node.clone(), file.clone(), ours.clone())
+        move || Agenda::new(node.clone(), file.clone(), ours.clone(), agent.clone())
     };
+    let calls = Calls::new(shared.operations.clone());
+    let telling = blocks.map(|(listener, controller)| {
+        let door = door::Door::new(client.clone(), controller);
+        let (pools, calls) = (Arc::clone(&shared.pools), Arc::clone(&calls));
+        tokio::spawn(remote::serve(listener, pools, calls, door, stop.clone()))
+    });
     let reconciled = reconcile(Arc::clone(&shared), client, claim, agenda, wishes, stop.clone());
     let reconciled = tokio::spawn(reconciled);
-    let services = Services::new(Calls::new(shared.operations.clone()));
+    let services = Services::new(calls);
     let services = services.node(Arc::clone(&shared.pools), Arc::clone(&shared.mounts), node);
     let served = sockets.serve(services, &stop).await;
     let ended = async {
@@ -168,8 +198,16 @@ pub async fn serve<H: Host + Clone + 'static>(
         Ok(reconciled) => serve::joined(reconciled)?,
         Err(_) => tracing::warn!("work still runs: it is left to the next start"),
     }
+    if let Some(telling) = telling {
+        serve::joined(telling.await)?.map_err(Error::Blocks)?;
+    }
     tracing::info!("stopped");
     Ok(served?)
+}
+
+/// What the controller is told in the objects.
+fn told(agent: AgentAddress) -> PoolAgent {
+    PoolAgent { address: agent.address.to_string(), certificate: agent.certificate }
 }
 
 /// Groups on the disks that hold volumes of ours, whoever names them.

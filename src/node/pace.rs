@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::api::snapshot::SnapshotPhase;
 use crate::api::volume::SlotState;
-use crate::api::{MirrorPoolStatus, MirrorSnapshotStatus, MirrorVolumeStatus};
+use crate::api::{MirrorPoolStatus, MirrorSnapshotStatus, MirrorVolumeStatus, Percent};
 
 /// How long something must be merging before it is told.
 pub const MERGE_SHOWN: Duration = Duration::from_secs(2);
@@ -42,6 +42,7 @@ pub fn volume(old: &MirrorVolumeStatus, new: &MirrorVolumeStatus) -> Difference 
     let still = |status: &MirrorVolumeStatus| {
         let mut status = status.clone();
         status.sync = None;
+        status.filled = status.filled.map(|_| Percent::ALL);
         status.slots.iter_mut().for_each(|slot| slot.percent = None);
         if let Some(rollback) = &mut status.rollback {
             rollback.copied = None;
@@ -87,7 +88,6 @@ pub fn snapshot(old: &MirrorSnapshotStatus, new: &MirrorSnapshotStatus) -> Diffe
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Percent;
     use crate::api::volume::Slot;
     use crate::units::Bytes;
 
@@ -99,6 +99,7 @@ mod tests {
             grown: false,
             write_mostly: false,
             snapshot: None,
+            lent_to: None,
             percent: Some(percent),
             error: None,
         };
@@ -116,8 +117,11 @@ mod tests {
         let merging = volume_status(&[InSync, Merging], 10);
         let further = volume_status(&[InSync, Merging], 20);
         let staged = MirrorVolumeStatus { staged: true, ..merging.clone() };
+        let filled = |percent| MirrorVolumeStatus { filled: Some(Percent::new(percent)), ..split.clone() };
         for (old, new, expected) in [
             (&split, &split, Difference::None),
+            (&filled(0), &filled(10), Difference::Creeping(PROGRESS)),
+            (&filled(99), &split, Difference::Plain),
             (&split, &merging, Difference::OfMerge),
             (&split, &staged, Difference::Plain),
             (&merging, &further, Difference::Creeping(PROGRESS)),

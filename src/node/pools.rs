@@ -7,11 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::api::names;
-use crate::csi::backend::{Devices, Error, KnownVolume, OpenVolume, Result};
+use crate::csi::backend::{
+    BlocksWish, ChangedBlocks, Deadline, Devices, Error, KnownVolume, OpenVolume, Result,
+};
 use crate::csi::node::mounts::Mounts;
 use crate::host::Host;
 use crate::ids::{LvName, VgName};
 use crate::pool::Pool;
+use crate::pool::blocks::Reading;
 use crate::report::Class;
 use crate::volume::info::NameInfo;
 
@@ -25,6 +28,8 @@ pub struct Objects {
     pub named: BTreeMap<Place, String>,
     /// Those that are to be deleted.
     pub deleting: BTreeSet<String>,
+    /// The pool of each MirrorSnapshot, and its id there; none, when nobody is told of their blocks.
+    pub snapshots: BTreeMap<String, (VgName, String)>,
 }
 
 /// The open pools of a node.
@@ -144,5 +149,35 @@ impl<H: Host + 'static, M: Mounts> Devices for Pools<H, M> {
         let (pool, key) =
             place.ok_or_else(|| Error::not_found(format!("there is no volume {id:?} on this node")))?;
         pool.note_format(key.as_str(), under_way).await
+    }
+}
+
+impl<H: Host + 'static, M: Mounts> Pools<H, M> {
+    /// Where the snapshot of a CSI id is: its pool, and its id there.
+    fn snapshot(&self, id: &str) -> Result<(VgName, String)> {
+        let found = lock(&self.objects).snapshots.get(id).cloned();
+        found.ok_or_else(|| Error::not_found(format!("there is no snapshot {id:?} on node {}", self.node)))
+    }
+}
+
+impl<H: Host + 'static, M: Mounts> ChangedBlocks for Pools<H, M> {
+    type Parts = Reading<H, M>;
+
+    async fn blocks(&self, wish: &BlocksWish, _: Deadline) -> Result<Self::Parts> {
+        let (vg, snapshot) = self.snapshot(&wish.snapshot)?;
+        let base = match &wish.base {
+            None => None,
+            Some(base) => {
+                let (of, id) = self.snapshot(base)?;
+                if of != vg {
+                    let message = format!("snapshots {base} and {} are not of one volume", wish.snapshot);
+                    return Err(Error::invalid(message));
+                }
+                Some(id)
+            }
+        };
+        let pool =
+            self.get(&vg).ok_or_else(|| Error::new(Class::Transient, format!("pool {vg} is not open")))?;
+        Ok(Reading::new(pool, BlocksWish { snapshot, base, from: wish.from }))
     }
 }

@@ -129,6 +129,10 @@ pub fn volume(object: &MirrorVolume, new: &MirrorVolumeStatus) -> Vec<Note> {
         }
         (true, true) | (false, false) => {}
     }
+    if old.filled.is_some() && new.filled.is_none() && new.size.is_some() {
+        let message = "the volume holds everything itself, and needs its source no more".to_owned();
+        note(false, "CloneFilled", "Clone", message);
+    }
     if let Some(told) = &new.rollback
         && old.rollback.as_ref().map(|old| (&old.request, old.phase)) != Some((&told.request, told.phase))
     {

@@ -8,6 +8,7 @@ use crate::node::decide::Work;
 use crate::node::look::{Focus, Glance, glance};
 use crate::pool::Pool;
 use crate::report::Class;
+use crate::volume::spec::Origin;
 
 /// Does it.
 ///
@@ -19,6 +20,13 @@ pub async fn run<H: Host + 'static, M: Mounts>(pool: &Pool<H, M>, work: Work) ->
             Err(Error::new(Class::Internal, "a pool is not opened or closed by its own engine"))
         }
         Work::CreateVolume(spec) => pool.change(move |engine| engine.create_volume(&spec)).await.map(drop),
+        Work::Clone { spec, origin } => {
+            let make = move |engine: &Engine<H>| match &origin {
+                Origin::Snapshot(id) => engine.create_clone(&spec, id),
+                Origin::Volume(lv) => engine.clone_volume(&spec, lv, 1),
+            };
+            pool.change(make).await.map(drop)
+        }
         Work::CreateView { name, snapshot } => {
             pool.change(move |engine| engine.create_view(&name, &snapshot)).await.map(drop)
         }
@@ -54,6 +62,7 @@ pub fn name(work: &Work) -> &'static str {
         Work::OpenPool(_) => "open pool",
         Work::ClosePool(_) => "close pool",
         Work::CreateVolume(_) => "create volume",
+        Work::Clone { .. } => "clone",
         Work::CreateView { .. } => "create view",
         Work::Expand { .. } => "expand volume",
         Work::Modify { .. } => "modify volume",

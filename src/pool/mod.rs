@@ -3,6 +3,7 @@
 //! Standalone has one of these, a node's agent one for each volume group. Ids are the engine's.
 
 pub mod background;
+pub mod blocks;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};

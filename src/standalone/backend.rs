@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use crate::csi::backend::{
-    Backend, Capacity, CapacityWish, ChangedBlocks, Deadline, Devices, Error, Group, GroupWish, Groups, Kind,
-    KnownVolume, OpenVolume, Origin, Result, Snapshot, SnapshotWish, ViewWish, Volume, VolumeWish,
+    Backend, BlocksWish, Capacity, CapacityWish, ChangedBlocks, Deadline, Devices, Error, Group, GroupWish,
+    Groups, Kind, KnownVolume, OpenVolume, Origin, Result, Snapshot, SnapshotWish, ViewWish, Volume,
+    VolumeWish,
 };
 use crate::csi::node::mounts::Mounts;
 use crate::engine::Engine;
 use crate::host::Host;
 use crate::ids::VgName;
+use crate::pool::blocks::Reading;
 use crate::pool::{self, Found, Pool};
 use crate::units::Bytes;
-use crate::volume::changes::Blocks;
 use crate::volume::info::{GroupInfo, SnapshotInfo, ViewInfo, VolumeInfo};
 use crate::volume::spec::{GroupSpec, SnapshotSpec};
 use crate::volume::tune::Change;
@@ -73,8 +74,6 @@ impl<H: Host + 'static, M: Mounts> OnePool<H, M> {
 }
 
 impl<H: Host + 'static, M: Mounts> Backend for OnePool<H, M> {
-    const CLONES: bool = true;
-
     async fn create_volume(&self, wish: &VolumeWish, _: Deadline) -> Result<Volume> {
         self.check_pool(wish.pool.as_ref())?;
         wish.nodes.check(&self.node)?;
@@ -82,10 +81,11 @@ impl<H: Host + 'static, M: Mounts> Backend for OnePool<H, M> {
         let origin = wish.origin.clone();
         let source = match &origin {
             Some(Origin::Volume(id)) => Some(pool::lv(id)?),
-            Some(Origin::Snapshot(_)) | None => None,
+            Some(Origin::Snapshot(_) | Origin::Image(_)) | None => None,
         };
         let make = move |engine: &Engine<H>| match (origin, source) {
             (Some(Origin::Snapshot(snapshot)), _) => engine.create_clone(&spec, &snapshot),
+            (Some(Origin::Image(snapshot)), _) => engine.detach_snapshot(&spec, &snapshot),
             (_, Some(source)) => engine.clone_volume(&spec, &source, 1),
             (_, None) => engine.create_volume(&spec),
         };
@@ -167,9 +167,10 @@ impl<H: Host + 'static, M: Mounts> Backend for OnePool<H, M> {
 }
 
 impl<H: Host + 'static, M: Mounts> ChangedBlocks for OnePool<H, M> {
-    async fn blocks(&self, snapshot: &str, base: Option<&str>, from: Bytes) -> Result<Blocks> {
-        let (snapshot, base) = (snapshot.to_owned(), base.map(str::to_owned));
-        self.pool.run(move |engine| engine.blocks(&snapshot, base.as_deref(), from)).await
+    type Parts = Reading<H, M>;
+
+    async fn blocks(&self, wish: &BlocksWish, _: Deadline) -> Result<Self::Parts> {
+        Ok(Reading::new(Arc::clone(&self.pool), wish.clone()))
     }
 }
 

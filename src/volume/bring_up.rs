@@ -8,6 +8,7 @@
 //!               `pending` -> pin
 //!               a split not yet swapped in -> undone: the image never left
 //!               legs shorter than the metadata, other recovery rates -> grown, told
+//!               `adopting` -> pin
 //! array gone:   `pending` -> the swap is lost (Edit::SwapLost)
 //!               read the rmetas -> doubtful images are marked for a full copy, doubtful splits for a full merge,
 //!               regions being written when power was lost are made equal -> devices, array
@@ -123,14 +124,62 @@ fn running(seen: &Seen, memo: &Memo) -> Next {
         );
         return Refusal::because(Class::Corrupt, message);
     }
-    if let Some(next) = follow(seen) {
+    if let Some(next) = follow(seen).or_else(|| vacate(seen)) {
         return next;
     }
     let unpinned = seen.split_slots().any(|slot| seen.slots[slot].is_unpinned());
     if seen.tags.pending && !unpinned {
         return Next::Do(Step::Commit(Edit::SwapPinned));
     }
+    if seen.tags.adopting {
+        return adopt(seen, memo);
+    }
     images(seen).or_else(|| scrub(seen)).unwrap_or(Next::Done)
+}
+
+/// An array of what was a snapshot's image: its superblock must name its slot here before it is read like any other.
+fn adopt(seen: &Seen, memo: &Memo) -> Next {
+    let Some(metas) = &seen.metas else { return Next::ReadMetas };
+    let at_home = |slot: usize| {
+        let superblock = metas[slot].as_ref().and_then(|meta| meta.superblock.as_ref());
+        superblock.is_some_and(|superblock| usize::try_from(superblock.array_position) == Ok(slot))
+    };
+    match memo.pinned {
+        false => Next::Do(Step::Pin),
+        true if seen.attached_slots().all(at_home) => Next::Do(Step::Commit(Edit::Adopted)),
+        true => {
+            let message = format!("volume {}: its superblock does not reach the disk", seen.lv.name);
+            Refusal::because(Class::Transient, message)
+        }
+    }
+}
+
+/// Another tool gives a slot that has no image devices of which every access fails: they go, or the array would count as broken.
+fn vacate(seen: &Seen) -> Option<Next> {
+    let (table, status) = seen.running()?;
+    // What another tool has started is looked after first.
+    if !seen.started_by_us || seen.tags.adopting {
+        return None;
+    }
+    if seen.lost_slots().any(|slot| table.has_leg(slot)) {
+        // Kernels before 6.9 hang when a table goes away while its sync thread is about to start.
+        if !status.is_settled() {
+            return None;
+        }
+        if !seen.tags.pending {
+            return Some(Next::Do(Step::Commit(Edit::Pending)));
+        }
+        let stays = |slot: usize| table.has_leg(slot) && !seen.slots[slot].is_lost();
+        return tables::table(seen, stays, Vec::new())
+            .map(|table| Next::Do(Step::Swap { table, returning: None }));
+    }
+    seen.lost_slots().find_map(|slot| {
+        let of = &seen.slots[slot];
+        let devices = [(Part::Image, &of.image_dev), (Part::Meta, &of.meta_dev)];
+        let idle = |dev: &LegDev| dev.info.open_count == 0;
+        let gone = devices.into_iter().find(|(_, dev)| dev.as_ref().is_some_and(idle));
+        gone.map(|(part, _)| Next::Do(Step::DropLeg { slot, part }))
+    })
 }
 
 /// Whether the array has the slots of the metadata, but for images that are new or leave: the last ones.
@@ -228,6 +277,11 @@ fn images(seen: &Seen) -> Option<Next> {
 }
 
 fn start(seen: &Seen, memo: &Memo) -> Next {
+    if seen.tags.adopting {
+        // The superblock is of the array that the image was split from. One image has nothing to be compared with, and the
+        // kernel takes it in its new slot.
+        return assemble(seen);
+    }
     let Some(metas) = &seen.metas else { return Next::ReadMetas };
     let legs: Vec<(usize, LegRole, &LegMeta)> = seen
         .slots
@@ -252,6 +306,11 @@ fn start(seen: &Seen, memo: &Memo) -> Next {
     if let Some(next) = plan.and_then(|plan| put_right(seen, memo, plan)) {
         return next;
     }
+    assemble(seen)
+}
+
+/// Devices, and the array that the metadata asks for.
+fn assemble(seen: &Seen) -> Next {
     for slot in seen.attached_slots() {
         if let Some(next) = attached_devices(seen, slot) {
             return next;

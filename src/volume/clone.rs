@@ -30,11 +30,14 @@
 //! machine is stopped. The other order could find a record that is gone.
 
 use crate::host::{DevNo, DmInfo, TargetLine};
+use crate::ids::LvName;
 use crate::raid::{self, CloneStatus, CloneTable};
 use crate::report::Class;
 use crate::units::{Bytes, Sectors};
 use crate::volume::info::Progress;
+use crate::volume::key;
 use crate::volume::seen::{OwnSeen, Runs, Seen, UpperSeen};
+use crate::volume::spec::Origin;
 use crate::volume::split::settled;
 use crate::volume::step::{Edit, Next, Refusal, Step, Waiting};
 use crate::volume::tables;
@@ -62,6 +65,20 @@ pub struct Pace {
     pub since: u64,
     /// Held at that time.
     pub held: Bytes,
+}
+
+/// The name of the split of a volume that is cloned: its image is lent to this clone.
+#[must_use]
+pub fn lent_name(clone: &LvName) -> String {
+    format!("clone {clone}")
+}
+
+/// What a clone was made from, by the snapshot that its tag names; `None` when that is no snapshot's id.
+#[must_use]
+pub fn origin(clone: &LvName, tag: &str) -> Option<Origin> {
+    let (source, of) = key::parse_snapshot_id(tag)?;
+    let lent = of == key::of(&lent_name(clone));
+    Some(if lent { Origin::Volume(source) } else { Origin::Snapshot(tag.to_owned()) })
 }
 
 /// What next, to get the clone's own device, on top of an array that was brought up.
@@ -240,6 +257,16 @@ mod tests {
         let after =
             |seconds: u64, held| may_copy(1024, pace, (1 + seconds) * 1_000_000_000, Bytes::mib(held));
         assert!(!after(0, 5) && after(1, 5) && after(3, 7) && !after(3, 8) && after(4, 8));
+    }
+
+    #[test]
+    fn a_clones_tag_tells_whether_it_is_of_a_snapshot_or_of_a_volume() {
+        let (clone, source): (LvName, LvName) = ("c".parse().expect("legal"), "a".parse().expect("legal"));
+        let lent = key::snapshot_id(&source, &key::of(&lent_name(&clone)));
+        assert_eq!(origin(&clone, &lent), Some(Origin::Volume(source)));
+        assert_eq!(origin(&"d".parse().expect("legal"), &lent), Some(Origin::Snapshot(lent)));
+        assert_eq!(origin(&clone, "a@one"), Some(Origin::Snapshot("a@one".to_owned())));
+        assert_eq!(origin(&clone, "no id"), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use crate::ids::LvName;
 use crate::lvm2::edit::{self, EditError};
 use crate::lvm2::model::{LogicalVolume, VolumeGroup};
-use crate::volume::seen::Seen;
+use crate::volume::seen::{Seen, SlotSeen};
 use crate::volume::step::Edit;
 use crate::volume::tags::{self, Grown, ImageTags, Membership, VolumeTags};
 
@@ -100,6 +100,7 @@ pub fn apply(vg: &VolumeGroup, seen: &Seen, edit: &Edit) -> Result<VolumeGroup, 
             let swaps = slots.iter().any(|slot| !out(*slot));
             Ok(with_volume_tags(&vg, seen, |tags| tags.pending |= swaps))
         }
+        Edit::Adopted => Ok(with_volume_tags(vg, seen, |tags| tags.adopting = false)),
         Edit::Left => edit::remove_legs(vg, lv, seen.staying()),
         Edit::Tune { min_recovery_rate, max_recovery_rate, write_mostly } => {
             let vg = edit::set_rates(vg, lv, *min_recovery_rate, *max_recovery_rate)?;
@@ -135,12 +136,71 @@ pub fn added(vg: &VolumeGroup, seen: &Seen, grown: Option<&Grown>) -> VolumeGrou
     with_volume_tags(&vg, seen, |tags| tags.pending = true)
 }
 
+/// What a snapshot's image becomes.
+#[derive(Clone, Debug)]
+pub struct Detached {
+    /// The new volume's LV, with as many images: the first is the snapshot's, the others are lost until there are some.
+    pub lv: edit::DetachedLv,
+    /// The name it is asked for by.
+    pub name: String,
+    /// The snapshot's id.
+    pub source: String,
+    /// KiB/s per image that recovery is never throttled below.
+    pub min_recovery_rate: Option<u64>,
+    /// KiB/s per image that recovery is throttled to.
+    pub max_recovery_rate: Option<u64>,
+}
+
+/// The image of a snapshot becomes a volume; the slot that it leaves is empty until it gets another image. All in one
+/// commit: an image is never part of two volumes, nor of none.
+///
+/// # Errors
+/// The metadata does not hold what the edit needs.
+pub fn detach(vg: &VolumeGroup, seen: &Seen, slot: usize, new: Detached) -> Result<VolumeGroup, EditError> {
+    let vg = with_image_tags(vg, seen, slot, |tags| *tags = ImageTags::default());
+    let lv = new.lv.name.clone();
+    let tags = VolumeTags {
+        name: Some(new.name),
+        clone: Some(new.source),
+        detached: true,
+        adopting: true,
+        ..VolumeTags::default()
+    };
+    let flags = vec![NO_AUTOACTIVATE.to_owned()];
+    let mut vg = edit::detach_leg(
+        &vg,
+        &seen.lv.name,
+        slot,
+        edit::DetachedLv { tags: tags.render(), flags, ..new.lv },
+    )?;
+    vg = edit::set_rates(&vg, &lv, new.min_recovery_rate, new.max_recovery_rate)?;
+    let origin = std::iter::once(seen.lv.name.image(slot));
+    let others = vg.lv(&lv).and_then(LogicalVolume::raid1).map(|raid| raid.slots.clone()).unwrap_or_default();
+    for image in origin.chain(others.into_iter().skip(1).map(|slot| slot.image)) {
+        if let Some(image) = vg.lv_mut(&image) {
+            image.tags = ImageTags { lost: true, ..ImageTags::default() }.render();
+        }
+    }
+    Ok(vg)
+}
+
+/// Slots that had no image have one each, which the metadata has already: they are to be copied up.
+#[must_use]
+pub fn filled(vg: &VolumeGroup, seen: &Seen, slots: impl Iterator<Item = usize>) -> VolumeGroup {
+    let vg = slots.fold(vg.clone(), |vg, slot| {
+        with_image_tags(&vg, seen, slot, |tags| *tags = ImageTags { merging: true, ..ImageTags::default() })
+    });
+    // As beside any full copy: see `require_full_copy`.
+    doubt_splits(&vg, seen, "an image was added meanwhile", None)
+}
+
 /// Nothing on disk says which writes the kernel had begun to mark when the power went: a split of ours that was not
 /// pinned has failed and goes back in full, every other split may only be merged in full, and every attached image
-/// but one is copied up in full.
+/// but one is copied up in full. A slot without an image stays as it is.
 fn swap_lost(vg: &VolumeGroup, seen: &Seen, source: usize) -> Result<VolumeGroup, EditError> {
     let mut vg = vg.clone();
-    for (slot, of) in seen.slots.iter().enumerate().filter(|(slot, of)| *slot != source && !of.is_leaving()) {
+    let in_doubt = |(slot, of): &(usize, &SlotSeen)| *slot != source && !of.is_leaving() && !of.is_lost();
+    for (slot, of) in seen.slots.iter().enumerate().filter(in_doubt) {
         vg = if of.is_split() && !of.is_unpinned() {
             with_image_tags(&vg, seen, slot, |tags| {
                 tags.full = Some("power was lost during a table swap".into())

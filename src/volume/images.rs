@@ -133,7 +133,11 @@ pub(crate) fn refused(seen: &Seen, images: usize) -> Option<Next> {
         );
         return Some(Refusal::because(Class::Precondition, message));
     }
-    if let Some(slot) = seen.slots.iter().position(|slot| !slot.present) {
+    if let Some(slot) = seen.lost_slots().find(|slot| *slot < images) {
+        let message = format!("volume {}: slot {slot} has no image yet, for want of room", seen.lv.name);
+        return Some(Refusal::because(Class::Precondition, message));
+    }
+    if let Some(slot) = seen.slots.iter().position(|slot| !slot.present && !slot.is_lost()) {
         let message = format!("volume {}: image {slot} is missing; repair the volume first", seen.lv.name);
         return Some(Refusal::because(Class::Precondition, message));
     }

@@ -47,6 +47,9 @@ pub struct SlotInfo {
     /// The snapshot its image is, when it is split.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,
+    /// The clone that its image is split off for, which is no snapshot to anybody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lent: Option<String>,
 }
 
 /// A volume.

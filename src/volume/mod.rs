@@ -8,6 +8,7 @@ pub mod bring_up;
 pub mod changes;
 pub mod clone;
 pub mod create;
+pub mod detach;
 pub mod edits;
 pub mod group;
 pub mod grow;

@@ -146,6 +146,12 @@ impl SlotSeen {
         self.is_split() && self.tags.snapshot.is_some() && self.tags.events.is_none()
     }
 
+    /// There is no image in the slot, and there is to be one when the group has room.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.tags.lost && !self.present
+    }
+
     /// The metadata says that it takes part in the array, if its disk is there.
     #[must_use]
     pub fn is_attached(&self) -> bool {
@@ -216,6 +222,11 @@ impl Seen {
         let is_for =
             |of: &SlotSeen| of.tags.grown.as_ref().is_some_and(|for_| key::of(&for_.snapshot) == *snapshot);
         self.slots.iter().position(|of| !of.is_split() && is_for(of))
+    }
+
+    /// Slots that have no image.
+    pub fn lost_slots(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.slots.len()).filter(|slot| self.slots[*slot].is_lost())
     }
 
     /// Slots that the metadata attaches and whose disks are there.

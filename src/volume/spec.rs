@@ -32,6 +32,15 @@ pub struct VolumeSpec {
     pub max_recovery_rate: Option<u64>,
 }
 
+/// What a new volume is to hold from the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// What the snapshot of this id holds.
+    Snapshot(String),
+    /// What this volume holds now.
+    Volume(LvName),
+}
+
 /// A volume is to hold again what a snapshot of it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RollbackSpec {

@@ -267,6 +267,8 @@ pub enum Edit {
     },
     /// What was leaving, behind all that stay, has left: its extents are free.
     Left,
+    /// What was made of a snapshot's image runs as an array of its own.
+    Adopted,
     /// How fast the array recovers, and which images it reads from.
     Tune {
         /// KiB/s per image that recovery is never throttled below; the kernel's when `None`.

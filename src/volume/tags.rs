@@ -4,12 +4,13 @@
 //! once; `pending` from before a table is swapped until the swap is pinned on disk (see [`super::bring_up`] for what
 //! a power cut in between means); `formatting` while a file system is made on it for the first time; `rollback` while it is
 //! made to hold what a snapshot holds, and by whose request; the last request that was carried out; `clone` is what it was
-//! made from, and `filling` says that it does not hold all of that yet; `record` on the LV that tells how far the clone of that
+//! made from, `filling` says that it does not hold all of that yet, `detached` that it is the image of that snapshot itself, and
+//! `adopting` that its array has not run yet; `record` on the LV that tells how far the clone of that
 //! name is. On an image: the snapshot it is, when it was cut, the event count of its superblock once the split is pinned, the
 //! group of snapshots it was cut with, the read-only volumes that show it, why its merge must be in full, `merging` from the
 //! merge until the resync is known to be complete, `leaving` from when it is to go for good until its extents are free; `lent`
-//! to the clone that it was split off for; `grown` for the snapshot that it was added for, and how many images must be in sync
-//! beside it when that is cut.
+//! to the clone that it was split off for; `lost` while a slot has no image; `grown` for the snapshot that it was added for, and
+//! how many images must be in sync beside it when that is cut.
 //!
 //! Any text is kept in a tag's alphabet by writing other bytes as `+XX`.
 //! Source: LVM2 `lib/misc/lvm-string.c` (characters allowed in tags).
@@ -27,6 +28,8 @@ mod key {
     pub const ROLLBACK: &str = "rollback";
     pub const CLONE: &str = "clone";
     pub const FILLING: &str = "filling";
+    pub const DETACHED: &str = "detached";
+    pub const ADOPTING: &str = "adopting";
     pub const RECORD: &str = "record";
     pub const LENT: &str = "lent";
     pub const ROLLBACK_FOR: &str = "rollback-for";
@@ -42,6 +45,7 @@ mod key {
     pub const LEAVING: &str = "leaving";
     pub const GROWN: &str = "grown";
     pub const MIN_IN_SYNC: &str = "min-in-sync";
+    pub const LOST: &str = "lost";
     pub const RESERVE: &str = "reserve";
 }
 
@@ -80,6 +84,10 @@ pub struct VolumeTags {
     pub clone: Option<String>,
     /// It does not hold all of that yet.
     pub filling: bool,
+    /// It is the image of that snapshot itself.
+    pub detached: bool,
+    /// It was that, and its array has not run yet: what its superblock says is of the array that the image was split from.
+    pub adopting: bool,
     /// It is no volume: it records how far the volume of this name is filled.
     pub record: Option<String>,
     /// The request that it is rolled back for, when that has a name.
@@ -100,6 +108,8 @@ impl VolumeTags {
             rollback: value(lv, key::ROLLBACK),
             clone: value(lv, key::CLONE),
             filling: has(lv, key::FILLING),
+            detached: has(lv, key::DETACHED),
+            adopting: has(lv, key::ADOPTING),
             record: value(lv, key::RECORD),
             rollback_for: value(lv, key::ROLLBACK_FOR),
             rolled_back_for: value(lv, key::ROLLED_BACK_FOR),
@@ -122,7 +132,11 @@ impl VolumeTags {
             tags.extend(value.as_deref().map(|value| pair(key, value)));
         }
         tags.extend(self.clone.as_deref().map(|id| pair(key::CLONE, id)));
-        tags.extend(self.filling.then(|| mark(key::FILLING)));
+        for (key, is) in
+            [(key::FILLING, self.filling), (key::DETACHED, self.detached), (key::ADOPTING, self.adopting)]
+        {
+            tags.extend(is.then(|| mark(key)));
+        }
         tags.extend(self.record.as_deref().map(|name| pair(key::RECORD, name)));
         tags
     }
@@ -169,6 +183,8 @@ pub struct ImageTags {
     pub leaving: bool,
     /// It was added for this snapshot only, and leaves when that is deleted.
     pub grown: Option<Grown>,
+    /// There is none: its slot gets a new one when the group has room.
+    pub lost: bool,
 }
 
 impl ImageTags {
@@ -190,6 +206,7 @@ impl ImageTags {
             leaving: has(lv, key::LEAVING),
             grown: value(lv, key::GROWN)
                 .map(|snapshot| Grown { snapshot, min_in_sync: count(key::MIN_IN_SYNC).unwrap_or(1) }),
+            lost: has(lv, key::LOST),
         }
     }
 
@@ -211,6 +228,7 @@ impl ImageTags {
         if let Some(Grown { snapshot, min_in_sync }) = &self.grown {
             tags.extend([pair(key::GROWN, snapshot), pair(key::MIN_IN_SYNC, &min_in_sync.to_string())]);
         }
+        tags.extend(self.lost.then(|| mark(key::LOST)));
         tags
     }
 

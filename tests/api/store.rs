@@ -116,6 +116,9 @@ impl Store {
     }
 
     pub fn answer(&mut self, request: &Request) -> Answer {
+        if request.resource == "tokenreviews" {
+            return Ok(reviewed(&request.body));
+        }
         let Some(name) = request.name.clone() else {
             return match request.method {
                 Method::GET => Ok(self.listed(request)),
@@ -298,4 +301,20 @@ pub fn selected(object: &Value, request: &Request) -> bool {
     let namespace = object["metadata"]["namespace"].as_str();
     request.fields.iter().all(right)
         && request.namespace.as_deref().is_none_or(|wanted| namespace == Some(wanted))
+}
+
+/// Whose token it is, when it was made for one of the audiences that are asked for.
+fn reviewed(review: &Value) -> Value {
+    let token = review["spec"]["token"].as_str().unwrap_or_default();
+    let asked = |audience: &str| {
+        review["spec"]["audiences"].as_array().is_some_and(|all| all.iter().any(|one| one == audience))
+    };
+    let status = match token.split_once(" for ").filter(|(_, audience)| asked(audience)) {
+        Some((user, audience)) => {
+            json!({"authenticated": true, "audiences": [audience], "user": {"username": user}})
+        }
+        None => json!({"error": "it is no token"}),
+    };
+    json!({"apiVersion": review["apiVersion"], "kind": review["kind"], "metadata": {},
+           "spec": review["spec"], "status": status})
 }

@@ -39,9 +39,10 @@ fn the_driver_takes_the_parameters_of_the_examples() {
 }
 
 #[test]
-fn classes_that_examples_use_are_made_by_the_chart() {
+fn classes_that_examples_use_are_made_by_the_chart_or_an_example() {
     let (chart, examples) = (render(""), examples());
-    let classes = names(&chart, "StorageClass");
+    let mut classes = names(&chart, "StorageClass");
+    classes.extend(names(&examples, "StorageClass"));
     for claim in of_kind(&examples, "PersistentVolumeClaim") {
         assert!(classes.contains(text(&claim["spec"]["storageClassName"])), "{claim}");
     }
@@ -67,15 +68,22 @@ fn examples_name_each_other() {
         assert!(claims.contains(text(&snapshot["spec"]["source"]["persistentVolumeClaimName"])));
     }
     let snapshots = names(&examples, "VolumeSnapshot");
-    let views: Vec<&Value> = of_kind(&examples, "PersistentVolumeClaim")
-        .into_iter()
-        .filter(|claim| claim["spec"]["dataSource"]["kind"] == "VolumeSnapshot")
-        .collect();
-    assert!(!views.is_empty());
-    for view in views {
-        assert!(snapshots.contains(text(&view["spec"]["dataSource"]["name"])), "{view}");
-        assert_eq!(view["spec"]["accessModes"][0], "ReadOnlyMany");
+    let sources = of_kind(&examples, "PersistentVolumeClaim").into_iter().filter_map(|claim| {
+        let source = claim["spec"].get("dataSource")?;
+        Some((text(&source["kind"]), text(&source["name"]), text(&claim["spec"]["accessModes"][0])))
+    });
+    let mut seen = BTreeSet::new();
+    for (kind, name, mode) in sources {
+        let there = if kind == "VolumeSnapshot" { &snapshots } else { &claims };
+        assert!(there.contains(name), "{kind} {name}");
+        seen.insert((kind, mode));
     }
+    let expected = [
+        ("PersistentVolumeClaim", "ReadWriteOnce"),
+        ("VolumeSnapshot", "ReadOnlyMany"),
+        ("VolumeSnapshot", "ReadWriteOnce"),
+    ];
+    assert_eq!(seen, BTreeSet::from(expected));
     for rollback in of_kind(&examples, "VolumeRollback") {
         assert!(claims.contains(text(&rollback["spec"]["claim"])), "{rollback}");
         assert!(snapshots.contains(text(&rollback["spec"]["snapshot"])), "{rollback}");

@@ -45,6 +45,7 @@ volumeGroupSnapshotClasses:
   - {name: one, default: true, deletionPolicy: Retain, labels: {own: label}, parameters: {splitmirror.io/minInSync: '1'}}
   - {name: plain}
 snapshots: {groups: true}
+snapshotMetadata: {enabled: true, tlsSecret: certificate, caCert: '-----BEGIN CERTIFICATE-----'}
 lvm: {hiddenUuid: real, systemId: host-1, lockDir: /var/lock/lvm}
 image: {digest: 'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}
 imagePullSecrets: [{name: registry}]
@@ -60,6 +61,7 @@ controller:
   provisioner: {extraArgs: [--extra], env: [{name: EXTRA, value: '1'}]}
   snapshotter: {extraArgs: [--extra], env: [{name: EXTRA, value: '1'}]}
   resizer: {extraArgs: [--extra], env: [{name: EXTRA, value: '1'}]}
+  snapshotMetadata: {extraArgs: [--extra], env: [{name: EXTRA, value: '1'}]}
   livenessProbe: {extraArgs: [--extra], env: [{name: EXTRA, value: '1'}]}
 node:
   podLabels: {own: label}
@@ -77,6 +79,10 @@ podMonitor: {enabled: true, labels: {prometheus: main}}
 dashboard: {enabled: true, annotations: {folder: storage}}
 prometheusRule: {enabled: true, labels: {prometheus: main}, alertLabels: {team: storage}}
 ";
+
+/// Backups are told the blocks of snapshots.
+pub const BLOCKS: &str =
+    "snapshotMetadata: {enabled: true, tlsSecret: certificate, caCert: '-----BEGIN CERTIFICATE-----'}";
 
 /// As little as there can be.
 pub const MINIMAL: &str = "

@@ -67,6 +67,7 @@ fn observation() -> Observation {
             rotational: false,
             grown: false,
             snapshot: None,
+            lent: None,
         }],
         sync_percent: 100.0,
         to_resync: Bytes::ZERO,

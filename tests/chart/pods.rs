@@ -4,7 +4,7 @@ use clap::Parser as _;
 use serde_json::{Value, json};
 use splitmirror::cli::args::{Cli, Command};
 
-use crate::helm::{ALL, EVERYTHING, MINIMAL, chart, parse, read, render};
+use crate::helm::{ALL, BLOCKS, EVERYTHING, MINIMAL, chart, parse, read, render};
 use crate::objects::{container, containers, list, object, of_kind, pods, text, texts};
 
 #[test]
@@ -50,7 +50,7 @@ fn the_images_that_scanners_are_told_of_are_those_that_run() {
     let chart = read(&chart().join("Chart.yaml")).remove(0);
     let told = parse(text(&chart["annotations"]["artifacthub.io/images"])).remove(0);
     let mut told: Vec<&str> = list(&told).iter().map(|image| text(&image["image"])).collect();
-    let objects = render("");
+    let objects = render(BLOCKS);
     let mut run: Vec<&str> =
         containers(&objects).iter().map(|container| text(&container.spec["image"])).collect();
     told.sort_unstable();
@@ -148,7 +148,9 @@ fn ports_of_a_pod_differ_and_are_those_that_are_listened_on() {
                         if port["name"] == "healthz" { "livenessprobe" } else { text(&container["name"]) };
                     let args = container_args(&objects, kind, listener);
                     assert!(
-                        args.iter().any(|arg| arg.ends_with(&format!(":{number}"))),
+                        args.iter().any(|arg| {
+                            arg.ends_with(&format!(":{number}")) || arg.ends_with(&format!("port={number}"))
+                        }),
                         "{number}: {args:?}"
                     );
                 }
@@ -174,6 +176,7 @@ fn the_program_takes_the_arguments_that_it_is_given() {
             let mut line = texts(&driver.spec["command"]);
             line.extend(driver.args().into_iter().filter(|arg| *arg != "--extra"));
             let line = line.into_iter().map(|arg| arg.replace("$(NODE_NAME)", "node-1"));
+            let line = line.map(|arg| arg.replace("$(POD_IP)", "10.0.0.1"));
             let parsed = Cli::try_parse_from(line).unwrap_or_else(|error| panic!("{error}"));
             let role = match parsed.command {
                 Command::Node(_) => "DaemonSet",
@@ -224,6 +227,44 @@ fn the_snapshotter_serves_groups_where_they_are_asked_for() {
         let objects = render(values);
         assert_eq!(container(&objects, "Deployment", "csi-snapshotter").args().contains(&gate), served);
     }
+}
+
+#[test]
+fn blocks_are_told_where_it_is_asked_for() {
+    let objects = render(BLOCKS);
+    let agent = container(&objects, "DaemonSet", "driver");
+    for arg in [
+        "--blocks-ip=$(POD_IP)",
+        "--blocks-port=9814",
+        "--controller-user=system:serviceaccount:splitmirror:splitmirror-controller",
+    ] {
+        assert!(agent.args().contains(&arg), "{:?}", agent.args());
+    }
+    let token = "/var/run/secrets/splitmirror.io/agent";
+    let driver = container(&objects, "Deployment", "driver");
+    assert!(driver.args().contains(&format!("--agent-token={token}/token").as_str()));
+    let pod = &object(&objects, "Deployment", "splitmirror-controller")["spec"]["template"]["spec"];
+    let volume = list(&pod["volumes"]).iter().find(|volume| volume["name"] == "agent-token");
+    let source = &volume.expect("it is a volume")["projected"]["sources"][0]["serviceAccountToken"];
+    assert_eq!(source["audience"], splitmirror::csi::remote::AUDIENCE);
+    let holders: Vec<&str> = list(&pod["containers"])
+        .iter()
+        .filter(|container| list(&container["volumeMounts"]).iter().any(|mount| mount["mountPath"] == token))
+        .map(|container| text(&container["name"]))
+        .collect();
+    assert_eq!(holders, ["driver"], "nobody else has the token");
+
+    let service = object(&objects, "Service", "splitmirror-snapshot-metadata");
+    assert_eq!(service["spec"]["ports"], json!([{"name": "backups", "port": 6443, "targetPort": "backups"}]));
+    let told = &object(&objects, "SnapshotMetadataService", splitmirror::csi::DRIVER)["spec"];
+    let expected = json!({
+        "address": "splitmirror-snapshot-metadata.splitmirror.svc:6443",
+        "audience": "snapshot-metadata.splitmirror.io",
+        "caCert": "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t",
+    });
+    assert_eq!(*told, expected);
+    let off = render("");
+    assert!(of_kind(&off, "SnapshotMetadataService").is_empty() && of_kind(&off, "Service").is_empty());
 }
 
 #[test]

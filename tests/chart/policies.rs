@@ -114,13 +114,22 @@ fn the_network_policy_lets_in_who_scrapes_and_nobody_else() {
     let objects = render(EVERYTHING);
     let policy = &object(&objects, "NetworkPolicy", "splitmirror")["spec"];
     assert_eq!(policy["policyTypes"], json!(["Ingress"]));
-    let [rule] = list(&policy["ingress"]) else { panic!("one rule") };
+    let [rule, agents, backups] = list(&policy["ingress"]) else { panic!("three rules") };
+    assert_eq!(agents["ports"], json!([{"port": "blocks", "protocol": "TCP"}]));
+    let controller = json!({
+        "app.kubernetes.io/name": "splitmirror",
+        "app.kubernetes.io/instance": "splitmirror",
+        "app.kubernetes.io/component": "controller",
+    });
+    assert_eq!(agents["from"], json!([{"podSelector": {"matchLabels": controller}}]));
+    assert_eq!(*backups, json!({"ports": [{"port": "backups", "protocol": "TCP"}]}));
     assert_eq!(rule["from"], json!([{"namespaceSelector": {}}]));
     let ports: Vec<&str> = list(&rule["ports"]).iter().map(|port| text(&port["port"])).collect();
     assert_eq!(ports, ["metrics", "provisioner", "resizer", "snapshotter"]);
     let open = render("networkPolicy: {enabled: true}");
     let open = object(&open, "NetworkPolicy", "splitmirror");
     assert_eq!(open["spec"]["ingress"][0].get("from"), None);
+    assert_eq!(list(&open["spec"]["ingress"]).len(), 1);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::helm::{ALL, MINIMAL, NAME, render};
+use crate::helm::{ALL, BLOCKS, MINIMAL, NAME, render};
 use crate::objects::{list, object, of_kind, text, texts};
 
 /// Resource in its group (and, behind a blank, the only object) → verbs.
@@ -136,6 +136,22 @@ fn the_snapshotter_has_what_it_needs_for_groups_where_they_are_asked_for() {
     ]) {
         assert_eq!(rules.get(&what), Some(&verbs), "{what}");
     }
+}
+
+#[test]
+fn whoever_tells_blocks_may_know_who_asks() {
+    let objects = render(BLOCKS);
+    let sidecar = expected(&[
+        ("snapshotmetadataservices.cbt.storage.k8s.io", "get"),
+        ("tokenreviews.authentication.k8s.io", "create"),
+        ("subjectaccessreviews.authorization.k8s.io", "create"),
+        ("volumesnapshots.snapshot.storage.k8s.io", "get"),
+        ("volumesnapshotcontents.snapshot.storage.k8s.io", "get"),
+        ("volumesnapshotclasses.snapshot.storage.k8s.io", "get list"),
+    ]);
+    assert_eq!(rules(object(&objects, "ClusterRole", "splitmirror-snapshot-metadata")), sidecar);
+    let node = rules(object(&objects, "ClusterRole", "splitmirror-node"));
+    assert_eq!(node["tokenreviews.authentication.k8s.io"], ["create"]);
 }
 
 #[test]

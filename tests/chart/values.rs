@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::helm::{ALL, EVERYTHING, MINIMAL, chart, notes, read, refusal, render, run};
+use crate::helm::{ALL, BLOCKS, EVERYTHING, MINIMAL, chart, notes, read, refusal, render, run};
 use crate::objects::text;
 
 #[test]
@@ -38,6 +38,22 @@ fn a_mistyped_value_is_refused_by_its_name() {
         let error = refusal(values);
         let expected = format!("- at {place}: additional properties '{name}' not allowed");
         assert!(error.contains(&expected), "{values}: {error}");
+    }
+}
+
+#[test]
+fn blocks_are_not_told_without_a_certificate() {
+    for (values, says) in [
+        ("snapshotMetadata: {enabled: true, tlsSecret: a}", "snapshotMetadata.caCert"),
+        (
+            "snapshotMetadata: {enabled: true, caCert: '-----BEGIN CERTIFICATE-----'}",
+            "snapshotMetadata.tlsSecret",
+        ),
+        (format!("{BLOCKS}\nsnapshots: {{enabled: false}}").as_str(), "snapshots.enabled"),
+        ("snapshotMetadata: {caCert: LS0t}", "/snapshotMetadata/caCert"),
+    ] {
+        let error = refusal(values);
+        assert!(error.contains(says), "{values}: {error}");
     }
 }
 

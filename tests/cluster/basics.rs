@@ -118,7 +118,7 @@ pub fn our_image_runs_unprivileged(bed: &Namespace) -> Outcome {
 pub fn the_sidecars_run(bed: &Namespace) -> Outcome {
     let mut containers = Vec::new();
     let mut expected = Vec::new();
-    for name in ["csi-provisioner", "csi-resizer", "csi-snapshotter"] {
+    for name in ["csi-provisioner", "csi-resizer", "csi-snapshotter", "csi-snapshot-metadata"] {
         let image = bed.image(name)?;
         expected.extend(image.rsplit_once(':').map(|(_, version)| version.to_owned()));
         containers.push(json!({ "name": name, "image": image, "args": ["--version"] }));

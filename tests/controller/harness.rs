@@ -12,6 +12,7 @@ use splitmirror::controller::{self, Config};
 use splitmirror::csi::proto::controller_client::ControllerClient;
 use splitmirror::csi::proto::group_controller_client::GroupControllerClient;
 use splitmirror::csi::proto::identity_client::IdentityClient;
+use splitmirror::csi::proto::snapshot_metadata_client::SnapshotMetadataClient;
 use splitmirror::csi::proto::volume_capability::access_mode::Mode;
 use splitmirror::csi::proto::volume_capability::{AccessMode, AccessType, BlockVolume};
 use splitmirror::csi::proto::volume_content_source::{SnapshotSource, Type as Source};
@@ -103,14 +104,20 @@ impl Cluster {
         // A process that is killed leaves its socket.
         drop(std::fs::remove_file(&path));
         let endpoint = path.display().to_string().parse().expect("absolute");
-        let config = Config { endpoint, metrics: None, timeout: TIMEOUT };
+        let config = Config { endpoint, metrics: None, timeout: TIMEOUT, agent_token: Some(self.token()) };
         let stop = CancellationToken::new();
         let served = tokio::spawn(controller::serve(config, self.server.client(), stop.clone()));
         let channel = connect(path).await;
         let (identity, groups) =
             (IdentityClient::new(channel.clone()), GroupControllerClient::new(channel.clone()));
+        let metadata = SnapshotMetadataClient::new(channel.clone());
         let controller = ControllerClient::new(channel);
-        Driver { cluster: self, identity, controller, groups, stop, served }
+        Driver { cluster: self, identity, controller, groups, metadata, stop, served }
+    }
+
+    /// The file with the token that agents are asked with.
+    pub fn token(&self) -> PathBuf {
+        self.dir.path().join("token")
     }
 
     /// An object.
@@ -130,6 +137,7 @@ pub struct Driver<'a> {
     pub identity: IdentityClient<Channel>,
     pub controller: ControllerClient<Channel>,
     pub groups: GroupControllerClient<Channel>,
+    pub metadata: SnapshotMetadataClient<Channel>,
     stop: CancellationToken,
     served: JoinHandle<Result<(), serve::Error>>,
 }
@@ -137,8 +145,8 @@ pub struct Driver<'a> {
 impl Driver<'_> {
     /// Stops it in an orderly way.
     pub async fn stop(self) {
-        let Self { identity, controller, groups, stop, served, .. } = self;
-        drop((identity, controller, groups));
+        let Self { identity, controller, groups, metadata, stop, served, .. } = self;
+        drop((identity, controller, groups, metadata));
         stop.cancel();
         served.await.expect("no panic").expect("it serves");
     }

@@ -5,8 +5,10 @@
 //! | [`harness`] | a cluster, the lives of a controller in it, requests |
 //! | [`nodes`] | node agents that do as a script says |
 //! | [`volumes`] | volumes and views from the call to the answer |
+//! | [`clones`] | volumes that hold something from the start |
 //! | [`deletion`] | what is deleted, what is refused, what waits |
 //! | [`snapshots`] | splits, and their refusals |
+//! | [`blocks`] | blocks of snapshots, which agents tell |
 //! | [`groups`] | snapshots that are asked for and deleted together |
 //! | [`expansion`] | volumes that grow |
 //! | [`crashes`] | the controller is killed at each of its requests, or there are two of it |
@@ -19,6 +21,8 @@
 #[allow(dead_code)]
 #[path = "../api/mod.rs"]
 mod api;
+mod blocks;
+mod clones;
 mod crashes;
 mod deletion;
 mod expansion;

@@ -9,10 +9,38 @@ use splitmirror::csi::proto::{
 use splitmirror::csi::topology;
 use tonic::Code;
 
-use crate::harness::{Driver, NODE, code, mount, snapshot_request, volume_request};
+use crate::harness::{Driver, NODE, code, mount, range, snapshot_request, volume_request};
 
 fn delete(snapshot_id: &str) -> DeleteSnapshotRequest {
     DeleteSnapshotRequest { snapshot_id: snapshot_id.to_owned(), ..DeleteSnapshotRequest::default() }
+}
+
+#[tokio::test]
+async fn a_snapshot_becomes_a_volume_where_its_class_says_so() {
+    let mut driver = Driver::start().await;
+    let volume = driver.volume("pvc-1").await;
+    let snapshot = driver.snapshot("snap-1", &volume.volume_id).await;
+    let source = Source::Snapshot(SnapshotSource { snapshot_id: snapshot.snapshot_id.clone() });
+    let source = Some(VolumeContentSource { r#type: Some(source) });
+    let mut request =
+        CreateVolumeRequest { volume_content_source: source.clone(), ..volume_request("pvc-2") };
+    request.parameters.insert("splitmirror.io/restore".into(), "detach".into());
+    let too_large = CreateVolumeRequest { capacity_range: range(1 << 40, 0), ..request.clone() };
+    assert_eq!(code(&driver.controller.create_volume(too_large).await), Code::OutOfRange);
+    for _ in 0..2 {
+        let made = driver.controller.create_volume(request.clone()).await.expect("a snapshot");
+        assert_eq!(made.into_inner().volume.expect("told").content_source, source);
+    }
+    let gone =
+        GetSnapshotRequest { snapshot_id: snapshot.snapshot_id.clone(), ..GetSnapshotRequest::default() };
+    assert_eq!(code(&driver.controller.get_snapshot(gone).await), Code::NotFound);
+    driver
+        .controller
+        .delete_snapshot(delete(&snapshot.snapshot_id))
+        .await
+        .expect("it is gone, and the volume stays");
+    let other = CreateVolumeRequest { name: "pvc-3".into(), ..request };
+    assert_eq!(code(&driver.controller.create_volume(other).await), Code::NotFound);
 }
 
 #[tokio::test]

@@ -133,7 +133,8 @@ pub fn merge<H: Host>(engine: &Engine<H>, id: &str) -> Outcome {
 
 /// Waits until nothing is under way.
 pub fn settle<H: Host>(engine: &Engine<H>) -> Outcome {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
+    // Less than a scenario may take, so that it is told what does not end.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while engine.advance().map_err(say)? {
         if std::time::Instant::now() > deadline {
             return Err(format!("still not settled: {:?}", engine.volumes().map_err(say)?));

@@ -9,6 +9,7 @@ mod clones;
 #[allow(dead_code)]
 #[path = "../guest/cut.rs"]
 mod cut;
+mod detached;
 #[allow(dead_code)]
 #[path = "../guest/mod.rs"]
 mod guest;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         ours::a_disk_taken_out_of_our_pool_is_free_for_lvm2,
         ours::a_disk_of_our_pool_is_kept_by_lvm2,
         clones::lvm2_reads_a_clone_at_every_stage_and_does_not_expose_what_is_not_filled,
+        detached::lvm2_reads_every_state_of_a_detachment_without_a_warning,
         theirs::a_raid1_lv_of_two_images_is_adopted,
         theirs::a_raid1_lv_of_three_images_is_adopted,
         theirs::a_tracked_split_by_lvm2_is_adopted_and_merged_in_full,

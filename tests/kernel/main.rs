@@ -10,6 +10,7 @@ mod clones;
 mod crashes;
 #[path = "../guest/cut.rs"]
 mod cut;
+mod detached;
 mod filesystems;
 mod groups;
 mod grow;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         scenario!(images::a_new_image_is_copied_in_full_and_no_other_is_written_to, 5),
         scenario!(images::images_come_and_go_under_load_and_beside_snapshots, 6),
         scenario!(images::rates_and_images_that_reads_avoid_are_changed_under_load, 4),
+        scenario!(detached::a_snapshot_becomes_a_volume_under_load_without_a_copy_of_its_image, 5),
         scenario!(filesystems::ext4_mounted_and_busy_is_clean_in_every_snapshot, 4).on("400M"),
         scenario!(filesystems::xfs_mounted_and_busy_is_clean_in_every_snapshot, 4).on("400M"),
     ];

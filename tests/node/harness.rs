@@ -15,7 +15,7 @@ use splitmirror::csi::proto::{NodeStageVolumeRequest, NodeUnstageVolumeRequest, 
 use splitmirror::engine::{Engine, Settings, pool};
 use splitmirror::host::sim::SimHost;
 use splitmirror::ids::VgName;
-use splitmirror::node::{self, Config};
+use splitmirror::node::{self, BlocksConfig, Config};
 use splitmirror::units::Bytes;
 use splitmirror::volume::info::VolumeInfo;
 use tempfile::TempDir;
@@ -28,6 +28,8 @@ use crate::kernel::Kernel;
 
 /// The node's name.
 pub const NODE: &str = "node-a";
+/// The controller's user.
+pub const CONTROLLER: &str = "system:serviceaccount:ns:controller";
 /// The group's name.
 pub const VG: &str = "vg";
 
@@ -39,6 +41,8 @@ pub struct Machine {
     pub dir: TempDir,
     /// Who the agent is.
     pub identity: String,
+    /// The agent tells the controller the blocks of snapshots.
+    pub tells_blocks: bool,
 }
 
 impl Machine {
@@ -54,6 +58,7 @@ impl Machine {
             server: ApiServer::default(),
             dir,
             identity: "boot-1".into(),
+            tells_blocks: false,
         };
         machine.write_pools(&json!([{"volumeGroup": VG, "devices": disks[..3]}]));
         machine
@@ -105,6 +110,10 @@ impl Machine {
             pools: Some(self.dir.path().join("pools.json")),
             settings: Settings::default(),
             metrics: None,
+            blocks: self.tells_blocks.then(|| BlocksConfig {
+                address: "127.0.0.1:0".parse().expect("an address"),
+                controller: CONTROLLER.to_owned(),
+            }),
         };
         let stop = CancellationToken::new();
         let kernel = self.kernel.clone();
@@ -150,6 +159,12 @@ impl Machine {
     /// The controller asks for something to be deleted.
     pub fn ask_to_delete(&self, resource: &str, name: &str) {
         self.server.merge(resource, name, &json!({"spec": {"delete": true}}));
+    }
+
+    /// A volume's device, as its node tells: an engine would ask for the lock that the agent may hold.
+    pub fn device(&self, name: &str) -> PathBuf {
+        let volume = self.server.get("mirrorvolumes", name).expect("an object");
+        volume["status"]["device"].as_str().expect("it is active").into()
     }
 
     /// No array has failed, nothing would have hung.

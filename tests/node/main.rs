@@ -6,7 +6,9 @@
 //! | [`server`] | that the API server in memory is what the others take it for |
 //! | [`life`] | volumes, snapshots and views from the wish to the end; what is told meanwhile |
 //! | [`refusals`] | wishes that cannot be met, and objects that do not fit the disks |
+//! | [`clones`] | volumes that hold something from the start |
 //! | [`groups`] | snapshots that are cut and merged together |
+//! | [`blocks`] | the controller, and nobody else, is told the blocks of snapshots |
 //! | [`rollbacks`] | volumes are put back to snapshots |
 //! | [`import`] | objects that are gone come back |
 //! | [`outages`] | the API server fails, the agent dies, the machine loses power |
@@ -16,6 +18,8 @@
 #[allow(dead_code)]
 #[path = "../api/mod.rs"]
 mod api;
+mod blocks;
+mod clones;
 mod groups;
 mod harness;
 // The tests of the CSI services use other parts of it.

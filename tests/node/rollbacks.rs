@@ -29,12 +29,12 @@ async fn told(machine: &Machine, request: &str, phase: &str) -> Value {
 }
 
 fn first_block(machine: &Machine) -> Vec<u8> {
-    let device = machine.engine().open_device("pvc-1").expect("it is up").path;
+    let device = machine.device("pvc-1");
     machine.host.read(&device, Bytes::ZERO, Bytes::kib(4)).expect("readable")
 }
 
 fn write(machine: &Machine, byte: u8) {
-    let device = machine.engine().open_device("pvc-1").expect("it is up").path;
+    let device = machine.device("pvc-1");
     machine.host.write(&device, Bytes::ZERO, &[byte; 4096]).expect("writable");
 }
 

@@ -3,6 +3,7 @@
 
 mod clones;
 mod deaths;
+mod detached;
 mod driver;
 mod groups;
 mod grow;
@@ -22,7 +23,7 @@ struct Scenario {
     run: fn(&str) -> Outcome,
 }
 
-const SCENARIOS: [Scenario; 20] = [
+const SCENARIOS: [Scenario; 22] = [
     Scenario {
         name: "sanity_mount",
         needs: "disks=3 size=512M mem=768 timeout=400 alone",
@@ -56,6 +57,8 @@ const SCENARIOS: [Scenario; 20] = [
     Scenario { name: "ext4_clone", needs: "disks=4 size=1G mem=768", run: clones::ext4 },
     Scenario { name: "xfs_clone", needs: "disks=4 size=1G mem=768", run: clones::xfs },
     Scenario { name: "btrfs_clone", needs: "disks=4 size=1G mem=768", run: clones::btrfs },
+    Scenario { name: "ext4_detached", needs: "disks=4 size=1G mem=768", run: detached::ext4 },
+    Scenario { name: "xfs_detached", needs: "disks=4 size=1G mem=768", run: detached::xfs },
     Scenario { name: "changed_blocks", needs: "disks=3 size=1G mem=768", run: journeys::changed_blocks },
     Scenario { name: "changed_by_hand", needs: "disks=3 size=1G mem=768", run: journeys::changed },
     Scenario { name: "rolled_back_by_hand", needs: "disks=3 size=1G mem=768", run: journeys::rolled_back },

@@ -47,6 +47,7 @@ async fn serve(machines: Vec<(usize, SimHost)>) -> Outcome {
             pools: None,
             settings: Settings::default(),
             metrics: None,
+            blocks: None,
         };
         tokio::spawn(machine::live(host.clone()));
         agents.spawn(node::serve(config, host, Kernel::default(), client, stop.clone()));

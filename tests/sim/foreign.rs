@@ -5,7 +5,7 @@ use splitmirror::engine::group::Group;
 use splitmirror::host::sim::SimHost;
 use splitmirror::host::{DeviceMapper, Freeze, TargetLine, Udev};
 use splitmirror::ids::{DmId, HiddenUuid};
-use splitmirror::lvm2::model::LogicalVolume;
+use splitmirror::lvm2::model::{LogicalVolume, SegmentKind};
 use splitmirror::units::Sectors;
 
 use crate::machine::{pieces, vg};
@@ -61,11 +61,16 @@ fn linear(host: &SimHost, group: &Group, lv: &LogicalVolume) {
     };
     let mut start = Sectors(0);
     let mut table = Vec::new();
-    for (disk, first, len) in pieces(group, lv) {
-        let line =
-            TargetLine { start, len, target: "linear".to_owned(), params: format!("{disk} {}", first.0) };
-        table.push(line);
-        start += len;
+    if lv.segments.iter().all(|segment| segment.kind == SegmentKind::Error) {
+        let len = lv.extents().sectors(vg.extent_size);
+        table.push(TargetLine { start, len, target: "error".to_owned(), params: String::new() });
+    } else {
+        for (disk, first, len) in pieces(group, lv) {
+            let line =
+                TargetLine { start, len, target: "linear".to_owned(), params: format!("{disk} {}", first.0) };
+            table.push(line);
+            start += len;
+        }
     }
     host.dm_create(&id).expect("created");
     host.dm_load(&id.name, &table, false).expect("loaded");

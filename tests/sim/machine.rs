@@ -55,6 +55,8 @@ pub struct Volume {
     pub uncertain: Vec<(usize, Write)>,
     /// What a clone held at first.
     pub base: Option<Arc<Vec<u8>>>,
+    /// The id of the snapshot whose image it was.
+    pub image_of: Option<String>,
 }
 
 impl Volume {
@@ -300,6 +302,7 @@ impl Machine {
             grown: Vec::new(),
             uncertain: Vec::new(),
             base: None,
+            image_of: None,
         };
         self.volumes.insert(name.to_owned(), volume);
         self.host.keep_busy(&top(name), SIZE.sectors_floor(), 1);
@@ -417,6 +420,23 @@ impl Machine {
         }
         let cut = *self.volumes[volume].snapshots[snapshot].cut.end();
         self.host.rewind(&top(volume), cut);
+    }
+
+    /// A snapshot of a volume has become a volume, whose first image is what the snapshot was.
+    pub fn detached(&mut self, name: &str, images: usize, source: &str, snapshot: &str) {
+        let known = self.volumes[source].snapshots.get(snapshot);
+        let group = Group::read(&self.host, &vg(), &Settings::default(), None).expect("a group");
+        let image = group.vg().lv(&lv(name).image(0)).expect("it has images");
+        for (disk, start, len) in pieces(&group, image) {
+            let golden = known.as_ref().and_then(|snapshot| snapshot.golden.as_ref());
+            let differ =
+                golden.map_or_else(Vec::new, |golden| self.host.differs_from(golden, &disk, start, len));
+            assert!(differ.is_empty(), "volume {name} is not what snapshot {snapshot} was: {differ:?}");
+        }
+        self.cloned(name, self.volumes[source].size, source, Some(snapshot), 0);
+        self.volumes.get_mut(source).expect("a volume").snapshots.remove(snapshot);
+        let new = self.volumes.get_mut(name).expect("just made");
+        (new.images, new.image_of) = (images, Some(snapshot_id(source, snapshot)));
     }
 
     /// A volume is gone.

@@ -31,6 +31,7 @@ enum Operation {
     Create { volume: usize, images: usize },
     Delete { volume: usize },
     Split { volume: usize, snapshot: usize, min_in_sync: usize, policy: SnapshotPolicy },
+    Detach { volume: usize, snapshot: usize },
     Merge { volume: usize, snapshot: usize },
     SplitGroup { min_in_sync: usize },
     MergeGroup,
@@ -64,6 +65,7 @@ fn operation() -> impl Strategy<Value = Operation> {
             Operation::Split { volume, snapshot, min_in_sync, policy }
         }),
         5 => pair().prop_map(|(volume, snapshot)| Operation::Merge { volume, snapshot }),
+        2 => pair().prop_map(|(volume, snapshot)| Operation::Detach { volume, snapshot }),
         3 => (1..=2_usize).prop_map(|min_in_sync| Operation::SplitGroup { min_in_sync }),
         2 => Just(Operation::MergeGroup),
         1 => (0..VIEWS.len(), pair()).prop_map(|(view, (volume, snapshot))| {
@@ -122,6 +124,12 @@ impl Operation {
             Self::Merge { volume, snapshot } => {
                 engine.delete_snapshot(&snapshot_id(VOLUMES[volume], &name(volume, snapshot)))
             }
+            Self::Detach { volume, snapshot } => engine
+                .detach_snapshot(
+                    &volume_spec(VOLUMES[1 - volume], 2),
+                    &snapshot_id(VOLUMES[volume], &name(volume, snapshot)),
+                )
+                .map(drop),
             Self::SplitGroup { min_in_sync } => {
                 let spec = GroupSpec { min_in_sync, ..group_spec(GROUP, &VOLUMES) };
                 engine.create_group_snapshot(&spec).map(drop)
@@ -148,7 +156,7 @@ impl Operation {
         match self {
             Self::Create { volume, images } if exists(machine, volume) => {
                 let known = machine.volumes.get_mut(VOLUMES[volume]).expect("exists");
-                if known.images != images {
+                if known.images != images || known.image_of.is_some() {
                     return Err(Class::Exists);
                 }
                 known.active = true;
@@ -196,6 +204,32 @@ impl Operation {
                     return Err(Class::Precondition);
                 }
                 known.merged(&name(volume, snapshot));
+                Ok(())
+            }
+            Self::Detach { volume, snapshot } => {
+                let (new, id) = (VOLUMES[1 - volume], snapshot_id(VOLUMES[volume], &name(volume, snapshot)));
+                if let Some(known) = machine.volumes.get_mut(new) {
+                    // It is this one when it was made so before.
+                    if known.image_of.as_ref() != Some(&id) || known.images != 2 {
+                        return Err(Class::Exists);
+                    }
+                    known.active = true;
+                    if let Some(of) = machine.volumes.get_mut(VOLUMES[volume]) {
+                        of.active = true;
+                    }
+                    return Ok(());
+                }
+                let viewed = machine.views.values().any(|of| *of == id);
+                let known = machine.volumes.get_mut(VOLUMES[volume]).ok_or(Class::NotFound)?;
+                known.active = true;
+                known.snapshots.get(&name(volume, snapshot)).ok_or(Class::NotFound)?;
+                if viewed {
+                    return Err(Class::Precondition);
+                }
+                if known.grown.contains(&Some(name(volume, snapshot))) {
+                    return Err(Class::Invalid);
+                }
+                machine.detached(new, 2, VOLUMES[volume], &name(volume, snapshot));
                 Ok(())
             }
             Self::SplitGroup { min_in_sync } => {

@@ -80,6 +80,10 @@ cut_everywhere! {
     removing_the_older_of_two_grown_images: ungrow(&["one", "two"]);
     removing_the_last_grown_image_and_a_slot_that_is_kept: ungrow_both();
     tuning_a_volume: tune();
+    detaching_the_only_split: detach(Machine::with_wide_volume(3), &["one"]);
+    detaching_the_older_split: detach(Machine::with_wide_volume(3), &["one", "two"]);
+    detaching_a_split_beside_that_of_the_first_image: detach(first_image_is_split(), &["one"]);
+    detaching_a_split_as_a_volume_of_three_images: detach_as_three();
     creating_a_view: create_view();
     deleting_a_view: delete_view();
     cloning_a_snapshot: clone_snapshot();
@@ -482,6 +486,41 @@ fn merge_group() -> Operation {
         act: |process| process.engine()?.delete_group_snapshot("both"),
         done: |machine, _| machine.merged_together("both"),
         finish: true,
+    }
+}
+
+fn first_image_is_split() -> Machine {
+    let mut machine = Machine::with_slow_first_image(3);
+    machine.split("a", "zero");
+    machine.host.sleep(Duration::from_secs(1));
+    machine
+}
+
+fn act_detach<const IMAGES: usize>(process: &mut Process) -> splitmirror::engine::Result<()> {
+    process.engine()?.detach_snapshot(&volume_spec("new", IMAGES), &snapshot_id("a", "one")).map(drop)
+}
+
+/// The first of these splits becomes a volume of two images.
+fn detach(mut before: Machine, splits: &[&str]) -> Operation {
+    for name in splits {
+        before.split("a", name);
+        before.host.sleep(Duration::from_secs(1));
+    }
+    let mut process = before.process();
+    crate::check::check(&mut before, &mut process, "before the detachment");
+    Operation {
+        before,
+        act: act_detach::<2>,
+        done: |machine, _| machine.detached("new", 2, "a", "one"),
+        finish: true,
+    }
+}
+
+fn detach_as_three() -> Operation {
+    Operation {
+        act: act_detach::<3>,
+        done: |machine, _| machine.detached("new", 3, "a", "one"),
+        ..detach(Machine::with_wide_volume(3), &["one"])
     }
 }
 

@@ -169,6 +169,13 @@ registrar: {{ add .Values.metrics.port 1 }}
 resizer: {{ add .Values.metrics.port 2 }}
 snapshotter: {{ add .Values.metrics.port 3 }}
 healthz: {{ add .Values.metrics.port 4 }}
+blocks: {{ add .Values.metrics.port 5 }}
+metadata: {{ add .Values.metrics.port 5 }}
+{{- end }}
+
+{{/* Where backups are told the blocks of snapshots. */}}
+{{- define "splitmirror.snapshotMetadataName" -}}
+{{ include "splitmirror.fullname" . }}-snapshot-metadata
 {{- end }}
 
 {{/* How services and pods are scraped: the node's name tells whose disks it is about. */}}

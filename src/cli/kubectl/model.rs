@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::api::conditions::{self, Type};
 use crate::api::external::VolumeSnapshot;
 use crate::api::snapshot::SnapshotPhase;
-use crate::api::volume::{Slot, VolumePhase};
+use crate::api::volume::{Slot, Source, VolumePhase};
 use crate::api::{MirrorSnapshot, MirrorVolume, Percent, Size};
 use crate::cli::kubectl::objects::Objects;
 use crate::csi::DRIVER;
@@ -83,6 +83,12 @@ pub struct Volume {
     /// The snapshot that it shows, when it is a view.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shows: Option<String>,
+    /// What it was made from, when it is a clone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub made_from: Option<String>,
+    /// How far it is filled from that, while it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filled: Option<Percent>,
     /// It is to be deleted.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub deleting: bool,
@@ -189,6 +195,14 @@ pub fn claims(objects: &Objects, scope: &Scope) -> Vec<Claim> {
     shown
 }
 
+/// The snapshot that a view shows.
+fn shown_by(object: &MirrorVolume) -> Option<&String> {
+    match (&object.spec.lv, &object.spec.source) {
+        (None, Some(Source::Snapshot(snapshot))) => Some(snapshot),
+        (Some(_), _) | (None, Some(Source::Volume(_)) | None) => None,
+    }
+}
+
 /// What is looked up by name.
 struct Index<'a> {
     objects: &'a Objects,
@@ -240,7 +254,9 @@ impl<'a> Index<'a> {
             images: spec.images,
             in_sync: status.in_sync,
             sync: status.sync,
-            shows: spec.source.as_ref().map(|source| self.snapshot_name(&source.snapshot)),
+            shows: shown_by(object).map(|snapshot| self.snapshot_name(snapshot)),
+            made_from: spec.source.as_ref().filter(|_| spec.lv.is_some()).map(|source| self.source(source)),
+            filled: status.filled,
             deleting: spec.delete,
             problems: status.problems.into_iter().chain(refusals.into_iter().flatten()).collect(),
             slots: status.slots,
@@ -254,9 +270,7 @@ impl<'a> Index<'a> {
         let told = object.spec.volume_snapshot.as_ref();
         let told = told.map(|told| Named { namespace: told.namespace.clone(), name: told.name.clone() });
         let refusals = [Type::Ready, Type::Deleted].map(|of| refusal(&status.conditions, of));
-        let shows = |volume: &&MirrorVolume| {
-            volume.spec.source.as_ref().is_some_and(|source| source.snapshot == name)
-        };
+        let shows = |volume: &&MirrorVolume| shown_by(volume) == Some(&name);
         let views = self.objects.mirror_volumes.iter().filter(shows);
         Snapshot {
             volume_snapshot: self.snapshots.get(&*name).cloned().or(told),
@@ -275,6 +289,14 @@ impl<'a> Index<'a> {
     /// A snapshot as its user calls it.
     fn snapshot_name(&self, id: &str) -> String {
         self.snapshots.get(id).map_or_else(|| id.to_owned(), Named::to_string)
+    }
+
+    /// A clone's source as its user calls it.
+    fn source(&self, source: &Source) -> String {
+        match source {
+            Source::Snapshot(id) => format!("snapshot {}", self.snapshot_name(id)),
+            Source::Volume(id) => self.volume_name(id),
+        }
     }
 
     /// A volume as its user calls it.

@@ -55,6 +55,7 @@ fn tree(claim: &Claim) -> Node {
     };
     let homeless = |snapshot: &&Snapshot| !volume.slots.iter().any(|slot| holds(slot, snapshot));
     let mut below = problems(&volume.problems);
+    below.extend(filled(volume));
     below.extend(slots(volume));
     below.extend(volume.snapshots.iter().filter(homeless).map(snapshot));
     below.extend(unmade);
@@ -83,11 +84,17 @@ fn phase(phase: VolumePhase) -> &'static str {
     match phase {
         VolumePhase::Pending => "being made",
         VolumePhase::Ready => "ready",
+        VolumePhase::Filling => "being filled",
         VolumePhase::Degraded => "DEGRADED",
         VolumePhase::RollingBack => "being rolled back",
         VolumePhase::Failed => "FAILED",
         VolumePhase::Deleting => "being deleted",
     }
+}
+
+fn filled(volume: &Volume) -> Option<Node> {
+    let from = volume.made_from.as_deref().map_or_else(String::new, |from| format!("from {from}   "));
+    volume.filled.map(|filled| Node::leaf(format!("filled {from}{}", bar(filled.get()))))
 }
 
 fn slots(volume: &Volume) -> Vec<Node> {
@@ -98,10 +105,11 @@ fn slots(volume: &Volume) -> Vec<Node> {
         let state = state(slot.state);
         let moving = matches!(slot.state, SlotState::Merging | SlotState::Rebuilding);
         let progress = slot.percent.filter(|_| moving).map(bar).unwrap_or_default();
+        let lent = slot.lent_to.as_deref().map(|clone| format!("lent to {clone}")).unwrap_or_default();
         let error = slot.error.as_deref().map(|error| format!("! {error}")).unwrap_or_default();
         let grown = if slot.grown { "there for a snapshot only   " } else { "" };
         let line =
-            format!("image {index}   {state:<states$}   {device:<devices$}   {grown}{progress}{error}");
+            format!("image {index}   {state:<states$}   {device:<devices$}   {grown}{progress}{lent}{error}");
         let snapshots = volume.snapshots.iter().filter(|snapshot| holds(slot, snapshot));
         Node { line, below: snapshots.map(snapshot).collect() }
     };

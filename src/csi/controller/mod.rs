@@ -120,8 +120,7 @@ impl<B: Backend> Controller for ControllerService<B> {
         let capability = |rpc: Rpc| ControllerServiceCapability {
             r#type: Some(Type::Rpc(controller_service_capability::Rpc { r#type: rpc.into() })),
         };
-        let can = |rpc: &Rpc| B::CLONES || *rpc != Rpc::CloneVolume;
-        let capabilities = CAPABILITIES.into_iter().filter(can).map(capability).collect();
+        let capabilities = CAPABILITIES.into_iter().map(capability).collect();
         let work = async { Ok(ControllerGetCapabilitiesResponse { capabilities }) };
         self.calls.look("ControllerGetCapabilities", work).await
     }

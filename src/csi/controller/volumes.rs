@@ -6,7 +6,7 @@ use crate::csi::backend::{
 use crate::csi::capability::{Capability, Mode};
 use crate::csi::limits;
 use crate::csi::page::page;
-use crate::csi::params::{self, Format, VolumeParams};
+use crate::csi::params::{self, Format, Restore, VolumeParams};
 use crate::csi::proto::volume_content_source::{SnapshotSource, Type as Source};
 use crate::csi::proto::{
     CapacityRange, ControllerExpandVolumeRequest, ControllerExpandVolumeResponse, ControllerGetVolumeRequest,
@@ -61,7 +61,7 @@ pub async fn create<B: Backend>(
     let nodes = topology::nodes(request.accessibility_requirements.as_ref());
     let read_only = capabilities.iter().all(|capability| capability.mode == Mode::Reader);
     let content = match &request.volume_content_source {
-        Some(source) => Some(content_of(backend, source, read_only).await?),
+        Some(source) => Some(content_of(backend, source, read_only, params.restore).await?),
         None if read_only => {
             return Err(Error::invalid(
                 "a volume that can only be read needs a snapshot to show: without a source it would stay empty",
@@ -72,6 +72,7 @@ pub async fn create<B: Backend>(
     let (origin, size) = match content {
         None => (None, size.unwrap_or_else(|| limit.map_or(DEFAULT_SIZE, |limit| limit.min(DEFAULT_SIZE)))),
         Some(Content::Copied(origin, has)) => (Some(origin), clone_size(has, size, limit)?),
+        Some(Content::Image(snapshot)) => (Some(Origin::Image(snapshot)), size.unwrap_or(Bytes::ZERO)),
         Some(Content::Shown(snapshot)) => {
             check_view_size(&snapshot, size, limit)?;
             if change != Change::default() {
@@ -110,6 +111,8 @@ pub async fn create<B: Backend>(
 enum Content {
     /// What this holds, which has so many bytes; it can be written to.
     Copied(Origin, Bytes),
+    /// The image of the snapshot of this id itself.
+    Image(String),
     /// A snapshot, which it shows and no more.
     Shown(Snapshot),
 }
@@ -123,40 +126,33 @@ async fn content_of<B: Backend>(
     backend: &B,
     source: &VolumeContentSource,
     read_only: bool,
+    restore: Option<Restore>,
 ) -> Result<Content> {
     match &source.r#type {
         None => Err(Error::invalid("volume_content_source is empty")),
         Some(Source::Snapshot(source)) => {
             let id = limits::required("snapshot_id of the source", &source.snapshot_id)?;
+            if let (Some(Restore::Detach), false) = (restore, read_only) {
+                // Whether there is such a snapshot is not asked: when this is repeated it has become the volume already.
+                return Ok(Content::Image(id.to_owned()));
+            }
             let snapshot = backend.get_snapshot(id).await?;
-            let snapshot =
-                snapshot.ok_or_else(|| Error::not_found(format!("there is no snapshot {id:?}")))?;
+            let snapshot = snapshot
+                .ok_or_else(|| Error::not_found(format!("there is no snapshot {id:?} (any more)")))?;
             if read_only {
                 return Ok(Content::Shown(snapshot));
-            }
-            if !B::CLONES {
-                return Err(Error::invalid(format!(
-                    "a writable volume from snapshot {id} is not implemented yet: \
-                     ask for it read-only (access mode ReadOnlyMany), which shows the snapshot itself"
-                )));
             }
             Ok(Content::Copied(Origin::Snapshot(snapshot.id), snapshot.size))
         }
         Some(Source::Volume(source)) => {
             let id = limits::required("volume_id of the source", &source.volume_id)?;
             let volume = existing(backend, id).await?;
-            if B::CLONES && matches!(volume.kind, Kind::Mirror { .. }) {
-                return Ok(Content::Copied(Origin::Volume(volume.id), volume.size));
-            }
-            if let Kind::View { snapshot } = volume.kind {
-                let message = format!(
+            match volume.kind {
+                Kind::Mirror { .. } => Ok(Content::Copied(Origin::Volume(volume.id), volume.size)),
+                Kind::View { snapshot } => Err(Error::invalid(format!(
                     "volume {id} shows snapshot {snapshot}: make the volume from the snapshot itself"
-                );
-                return Err(Error::invalid(message));
+                ))),
             }
-            Err(Error::invalid(format!(
-                "a volume from volume {id} is not implemented yet: take a snapshot of it"
-            )))
         }
     }
 }

@@ -5,9 +5,10 @@ use super::raid1::{
     sub_lv,
 };
 use super::{EditError, Result, find_lv, find_lv_mut, find_raid1, require_free};
-use crate::ids::LvName;
+use crate::ids::{LvName, LvmUuid};
 use crate::lvm2::check::IMAGES_MAX;
-use crate::lvm2::model::{LogicalVolume, Raid1, Run, SegmentKind, Slot, VolumeGroup};
+use crate::lvm2::model::{LogicalVolume, Raid1, Run, Segment, SegmentKind, Slot, VolumeGroup};
+use crate::units::Extents;
 
 /// Adds images, in slots behind the others, made of extents that `reserve` holds. They are marked for a full copy, as LVM2
 /// marks them. The reserve goes, and what of it is not used becomes free.
@@ -87,6 +88,130 @@ pub fn remove_legs(vg: &VolumeGroup, name: &LvName, left: usize) -> Result<Volum
     after.lvs.retain(|lv| !gone.contains(&&lv.name));
     find_raid1_mut(&mut after, name)?.slots.truncate(left);
     Ok(after)
+}
+
+/// An LV that a split image becomes.
+#[derive(Clone, Debug)]
+pub struct DetachedLv {
+    /// Its name.
+    pub name: LvName,
+    /// Its identifier.
+    pub id: LvmUuid,
+    /// Identifiers of the image and metadata LVs that are not there yet: of the slot that is left first, then of each further
+    /// image of the new LV.
+    pub lost: Vec<[LvmUuid; 2]>,
+    /// Tags of the LV.
+    pub tags: Vec<String>,
+    /// Compatible flags of the LV.
+    pub flags: Vec<String>,
+    /// When and on which host.
+    pub created: (u64, String),
+}
+
+/// Makes a raid1 LV of a split image and its metadata LV, in slot 0 of it. The slot that they leave, and all further slots of
+/// the new LV, have images of which every access fails, as LVM2 has them in place of those of a disk that was given up.
+///
+/// # Errors
+/// There is no such slot, its image is not split off, or names and ids are taken.
+pub fn detach_leg(vg: &VolumeGroup, name: &LvName, slot: usize, new: DetachedLv) -> Result<VolumeGroup> {
+    let raid = find_raid1(vg, name)?;
+    let old = super::find_slot(vg, name, slot)?.clone();
+    if !find_lv(vg, &old.image)?.is_tracked_image() {
+        return Err(EditError::NotTracked { lv: name.clone(), slot });
+    }
+    if new.name.is_reserved() {
+        return Err(EditError::NameReserved(new.name));
+    }
+    super::tags::require_tags(&new.tags)?;
+    let (size, meta) = (find_lv(vg, name)?.extents(), find_lv(vg, &old.meta)?.extents());
+    let raid = Raid1 {
+        slots: (0..new.lost.len())
+            .map(|slot| Slot { meta: new.name.meta(slot), image: new.name.image(slot) })
+            .collect(),
+        ..raid.clone()
+    };
+    let mut after = vg.clone();
+    for (from, to) in [(&old.image, new.name.image(0)), (&old.meta, new.name.meta(0))] {
+        if vg.lv(&to).is_some() {
+            return Err(EditError::NameTaken(to));
+        }
+        let sub = find_lv_mut(&mut after, from)?;
+        sub.name = to;
+        sub.set("VISIBLE", false);
+        sub.set("WRITE", true);
+        sub.set("WRITEMOSTLY", false);
+    }
+    let places = std::iter::once((old.image, old.meta))
+        .chain((1..new.lost.len()).map(|slot| (new.name.image(slot), new.name.meta(slot))));
+    for ((image, meta_name), [image_id, meta_id]) in places.zip(new.lost) {
+        for (name, id, count) in [(image, image_id, size), (meta_name, meta_id, meta)] {
+            let mut sub = sub_lv(name, id, &[], &new.created);
+            sub.segments = vec![segment(count, SegmentKind::Error)];
+            push_lv(&mut after, sub)?;
+        }
+    }
+    let top = LogicalVolume {
+        name: new.name,
+        id: new.id,
+        status: super::words(&["READ", "WRITE", "VISIBLE"]),
+        flags: new.flags,
+        tags: new.tags,
+        created: Some(new.created),
+        segments: vec![segment(size, SegmentKind::Raid1(raid))],
+        extra: Vec::new(),
+    };
+    push_lv(&mut after, top)?;
+    Ok(after)
+}
+
+/// An image for a slot that has none.
+#[derive(Clone, Debug)]
+pub struct Filling {
+    /// The slot.
+    pub slot: usize,
+    /// Extents of the metadata LV.
+    pub meta: Vec<Run>,
+    /// Extents of the image.
+    pub image: Vec<Run>,
+}
+
+/// Gives slots whose images are not there others, of extents that `reserve` holds. They are marked for a full copy. The
+/// reserve goes.
+///
+/// # Errors
+/// There are no such LVs, there is an image, the extents are not the reserve's, or the legs do not go with the others.
+pub fn fill_legs(vg: &VolumeGroup, name: &LvName, reserve: &LvName, legs: &[Filling]) -> Result<VolumeGroup> {
+    let fail = |why| EditError::Legs { lv: name.clone(), why };
+    let held = vg.runs(find_lv(vg, reserve)?);
+    let runs: Vec<&Run> = legs.iter().flat_map(|leg| leg.meta.iter().chain(&leg.image)).collect();
+    if let Some(run) = runs.iter().find(|run| !is_covered(run, &held)) {
+        return Err(EditError::Run { run: (*run).clone(), why: "it is not in the reserve" });
+    }
+    let mut after = remove_lv(vg, reserve)?;
+    require_free(&after, &runs)?;
+    for leg in legs {
+        let names = super::find_slot(vg, name, leg.slot)?;
+        for (sub, runs) in [(&names.meta, &leg.meta), (&names.image, &leg.image)] {
+            let sub = find_lv_mut(&mut after, sub)?;
+            let size = sub.extents();
+            if !sub.segments.iter().all(|segment| matches!(segment.kind, SegmentKind::Error)) {
+                return Err(fail("there is an image in the slot"));
+            }
+            sub.segments = super::linear_segments(runs);
+            if sub.extents() != size {
+                return Err(fail("the legs are not of one size"));
+            }
+            sub.set("REBUILD", true);
+        }
+    }
+    let slots = &find_raid1(&after, name)?.slots;
+    let images = slots.iter().map(|slot| find_lv(&after, &slot.image).map(|image| after.runs(image)));
+    require_own_disks(name, &images.collect::<Result<Vec<_>>>()?)?;
+    Ok(after)
+}
+
+fn segment(count: Extents, kind: SegmentKind) -> Segment {
+    Segment { start: Extents::ZERO, count, tags: Vec::new(), kind, extra: Vec::new() }
 }
 
 /// How fast recovery is throttled: in KiB/s per image; `None` leaves it to the kernel.

@@ -22,6 +22,7 @@ use kube::ResourceExt as _;
 use kube::runtime::watcher::Event;
 use tokio::time::Instant;
 
+use crate::api::pool::PoolAgent;
 use crate::api::{
     MirrorPool, MirrorPoolStatus, MirrorSnapshot, MirrorSnapshotStatus, MirrorVolume, MirrorVolumeStatus,
 };
@@ -267,13 +268,15 @@ pub struct Agenda {
     merging: BTreeMap<(VgName, LvName), Instant>,
     taken: Taken,
     told: Objects,
+    /// Where blocks are told, if they are.
+    agent: Option<PoolAgent>,
     wake: Option<Instant>,
 }
 
 impl Agenda {
-    /// Of a node, with the pools of the file, and groups that hold volumes of ours.
+    /// Of a node, with the pools of the file, groups that hold volumes of ours, and where blocks are told, if they are.
     #[must_use]
-    pub fn new(node: String, file: Vec<PoolWish>, ours: BTreeSet<VgName>) -> Self {
+    pub fn new(node: String, file: Vec<PoolWish>, ours: BTreeSet<VgName>, agent: Option<PoolAgent>) -> Self {
         Self {
             node,
             file,
@@ -288,6 +291,7 @@ impl Agenda {
             merging: BTreeMap::new(),
             taken: Taken::default(),
             told: Objects::default(),
+            agent,
             wake: None,
         }
     }
@@ -410,6 +414,7 @@ impl Agenda {
                 self.looking.remove(pool);
             }
             Work::CreateVolume(_)
+            | Work::Clone { .. }
             | Work::CreateView { .. }
             | Work::Expand { .. }
             | Work::Modify { .. }

@@ -52,7 +52,7 @@ impl Agenda {
         }
         if listed {
             self.import(now, wall, &mut jobs);
-            let objects = self.objects();
+            let objects = self.objects(wall);
             if objects != self.told {
                 self.told = objects.clone();
                 jobs.push(Job::Objects(objects));
@@ -75,6 +75,7 @@ impl Agenda {
             pool_objects: self.pool_objects.objects(),
             volumes: self.volumes.objects(),
             snapshots: self.snapshots.objects(),
+            agent: self.agent.as_ref(),
             now: wall,
         }
     }
@@ -275,8 +276,16 @@ impl Agenda {
         }
     }
 
-    fn objects(&self) -> Objects {
+    fn objects(&self, wall: &Time) -> Objects {
         let mut objects = Objects::default();
+        if self.agent.is_some() {
+            let facts = self.facts(wall);
+            for (name, object) in facts.snapshots {
+                if let Some(id) = decide::snapshot::id_on_disk(object, &facts) {
+                    objects.snapshots.insert(name.clone(), (object.spec.pool.clone(), id));
+                }
+            }
+        }
         for object in self.volumes.objects().values() {
             let (name, spec) = (object.name_any(), &object.spec);
             if spec.delete {

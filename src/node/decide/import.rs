@@ -11,12 +11,13 @@ use crate::api::volume::Source;
 use crate::api::{
     MirrorPool, MirrorPoolSpec, MirrorSnapshot, MirrorSnapshotSpec, MirrorVolume, MirrorVolumeSpec, names,
 };
-use crate::ids::VgName;
+use crate::ids::{LvName, VgName};
 use crate::node::decide::{Facts, count};
 use crate::node::look::PoolSeen;
 use crate::node::wish::PoolWish;
 use crate::volume::info::{SnapshotInfo, ViewInfo, VolumeInfo};
-use crate::volume::key;
+use crate::volume::spec::Origin;
+use crate::volume::{clone, key};
 
 /// Names that objects of other nodes have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,18 +56,16 @@ pub fn volumes(taken: &Taken, facts: &Facts<'_>) -> Vec<MirrorVolume> {
     for (vg, seen) in open(facts) {
         for volume in seen.volumes.values().filter(|volume| !volume.creating) {
             if object_of(volume, vg, facts).is_none() {
-                let found = || names::found_volume(facts.node, vg, &volume.id);
-                let free =
-                    |name: &String| is_free(name, &taken.volumes, |name| facts.volumes.contains_key(name));
-                let name = volume.name.as_deref().map(names::of).filter(free).unwrap_or_else(found);
-                missing.push(MirrorVolume::new(&name, volume_spec(volume, vg, facts.node)));
+                let name = name_for(volume, vg, taken, facts);
+                let source = source_of(volume, vg, seen, taken, facts);
+                missing.push(MirrorVolume::new(&name, volume_spec(volume, vg, source, facts.node)));
             }
         }
         for (key, view) in &seen.views {
             let Some(snapshot) = shown_by(view, vg, seen, facts) else { continue };
             let covers = |object: &&std::sync::Arc<MirrorVolume>| {
                 let spec = &object.spec;
-                spec.source.is_some() && spec.pool == *vg && spec.name.as_deref() == Some(&view.name)
+                spec.lv.is_none() && spec.pool == *vg && spec.name.as_deref() == Some(&view.name)
             };
             if facts.volumes.values().find(covers).is_none() {
                 let free =
@@ -92,16 +91,13 @@ pub fn snapshots(taken: &Taken, facts: &Facts<'_>) -> Vec<MirrorSnapshot> {
                 if snapshot_object(snapshot, &of, facts).is_some() {
                     continue;
                 }
-                let free = |name: &String| {
-                    is_free(name, &taken.snapshots, |name| facts.snapshots.contains_key(name))
-                };
-                let found = || names::found_snapshot(facts.node, vg, &lv, &key);
                 let group = group_of(snapshot, vg, seen, facts);
-                let name = match (&group, &snapshot.name) {
-                    (Some(group), _) => names::member(&group.name, &of),
-                    (None, name) => name.as_deref().map(names::of).filter(free).unwrap_or_else(found),
-                };
                 let grown = volume.slots.iter().any(|slot| slot.index == snapshot.slot && slot.grown);
+                // Not before all volumes of its group have one.
+                if snapshot.group.is_some() && group.is_none() {
+                    continue;
+                }
+                let name = snapshot_name_for(snapshot, &of, (&lv, &key), vg, taken, facts);
                 let spec = MirrorSnapshotSpec {
                     node: facts.node.to_owned(),
                     pool: vg.clone(),
@@ -119,6 +115,53 @@ pub fn snapshots(taken: &Taken, facts: &Facts<'_>) -> Vec<MirrorSnapshot> {
         }
     }
     missing
+}
+
+/// The name that the object of a volume gets.
+fn name_for(volume: &VolumeInfo, vg: &VgName, taken: &Taken, facts: &Facts<'_>) -> String {
+    let free = |name: &String| is_free(name, &taken.volumes, |name| facts.volumes.contains_key(name));
+    let found = || names::found_volume(facts.node, vg, &volume.id);
+    volume.name.as_deref().map(names::of).filter(free).unwrap_or_else(found)
+}
+
+/// The name that the object of a snapshot of this volume object gets.
+fn snapshot_name_for(
+    snapshot: &SnapshotInfo,
+    of: &str,
+    (lv, key): (&LvName, &LvName),
+    vg: &VgName,
+    taken: &Taken,
+    facts: &Facts<'_>,
+) -> String {
+    let free = |name: &String| is_free(name, &taken.snapshots, |name| facts.snapshots.contains_key(name));
+    let found = || names::found_snapshot(facts.node, vg, lv, key);
+    match (&snapshot.group, &snapshot.name) {
+        (Some(_), Some(name)) => names::member(name, of),
+        (_, name) => name.as_deref().map(names::of).filter(free).unwrap_or_else(found),
+    }
+}
+
+/// What a clone is made from, by the name that its object has or gets. What is not on the disks any more no clone needs.
+fn source_of(
+    volume: &VolumeInfo,
+    vg: &VgName,
+    seen: &PoolSeen,
+    taken: &Taken,
+    facts: &Facts<'_>,
+) -> Option<Source> {
+    let object = |of: &VolumeInfo| object_of(of, vg, facts).unwrap_or_else(|| name_for(of, vg, taken, facts));
+    match clone::origin(&volume.id, volume.clone_of.as_deref()?)? {
+        Origin::Volume(lv) => Some(Source::Volume(object(seen.volumes.get(&lv)?))),
+        Origin::Snapshot(id) => {
+            let (lv, key) = key::parse_snapshot_id(&id)?;
+            let of = seen.volumes.get(&lv)?;
+            let snapshot = of.snapshots.iter().find(|snapshot| snapshot.id == id)?;
+            let of = object(of);
+            let known = snapshot_object(snapshot, &of, facts);
+            let gets = || snapshot_name_for(snapshot, &of, (&lv, &key), vg, taken, facts);
+            Some(Source::Snapshot(known.unwrap_or_else(gets)))
+        }
+    }
 }
 
 /// The group that a snapshot is one of: its snapshots have its name.
@@ -171,7 +214,7 @@ fn shown_by(view: &ViewInfo, vg: &VgName, seen: &PoolSeen, facts: &Facts<'_>) ->
     snapshot_object(snapshot, &object_of(volume, vg, facts)?, facts)
 }
 
-fn volume_spec(volume: &VolumeInfo, vg: &VgName, node: &str) -> MirrorVolumeSpec {
+fn volume_spec(volume: &VolumeInfo, vg: &VgName, source: Option<Source>, node: &str) -> MirrorVolumeSpec {
     MirrorVolumeSpec {
         rollback: None,
         node: node.to_owned(),
@@ -185,7 +228,7 @@ fn volume_spec(volume: &VolumeInfo, vg: &VgName, node: &str) -> MirrorVolumeSpec
         min_recovery_rate: volume.min_recovery_rate,
         max_recovery_rate: volume.max_recovery_rate,
         write_mostly: None,
-        source: None,
+        source,
         claim: None,
         delete: false,
     }
@@ -205,7 +248,7 @@ fn view_spec(view: &ViewInfo, snapshot: String, vg: &VgName, node: &str) -> Mirr
         min_recovery_rate: None,
         max_recovery_rate: None,
         write_mostly: None,
-        source: Some(Source { snapshot }),
+        source: Some(Source::Snapshot(snapshot)),
         claim: None,
         delete: false,
     }

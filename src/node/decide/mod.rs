@@ -12,6 +12,7 @@
 //! - What was there once and is gone is never made again: an empty volume in place of a lost one would hide the loss.
 //! - An object that does not fit what is on the disks is told so, and nothing is changed.
 
+mod clone;
 pub mod import;
 pub mod pool;
 mod rollback;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::api::conditions::{self, Judgement, Type};
+use crate::api::pool::PoolAgent;
 use crate::api::{MirrorPool, MirrorSnapshot, MirrorVolume};
 use crate::ids::{LvName, VgName};
 use crate::node::look::PoolSeen;
@@ -34,7 +36,7 @@ use crate::node::wish::PoolWish;
 use crate::report::Class;
 use crate::units::Bytes;
 use crate::volume::key;
-use crate::volume::spec::{GroupSpec, RollbackSpec, SnapshotSpec, VolumeSpec};
+use crate::volume::spec::{GroupSpec, Origin, RollbackSpec, SnapshotSpec, VolumeSpec};
 use crate::volume::tune::Change;
 
 /// Why something is not done.
@@ -74,6 +76,8 @@ pub struct Facts<'a> {
     pub volumes: &'a BTreeMap<String, Arc<MirrorVolume>>,
     /// Objects of its snapshots.
     pub snapshots: &'a BTreeMap<String, Arc<MirrorSnapshot>>,
+    /// Where this agent tells the controller the blocks of snapshots, if it does.
+    pub agent: Option<&'a PoolAgent>,
     /// The time, for conditions.
     pub now: &'a Time,
 }
@@ -87,6 +91,13 @@ pub enum Work {
     ClosePool(VgName),
     /// Make a volume, or go on making it.
     CreateVolume(VolumeSpec),
+    /// Make a volume that holds something from the start, or go on making it. It is filled in the background.
+    Clone {
+        /// What it must be.
+        spec: VolumeSpec,
+        /// What it is to hold.
+        origin: Origin,
+    },
     /// Make a view.
     CreateView {
         /// The name it is asked for by.
@@ -143,6 +154,13 @@ impl Work {
         match self {
             Self::OpenPool(_) | Self::ClosePool(_) => BTreeSet::new(),
             Self::CreateVolume(spec) => BTreeSet::from([key::of(&spec.name)]),
+            Self::Clone { spec, origin } => {
+                let source = match origin {
+                    Origin::Volume(lv) => Some(lv.clone()),
+                    Origin::Snapshot(id) => key::parse_snapshot_id(id).map(|(lv, _)| lv),
+                };
+                source.into_iter().chain([key::of(&spec.name)]).collect()
+            }
             Self::CreateView { snapshot, .. } | Self::RollBack(RollbackSpec { snapshot, .. }) => {
                 key::parse_snapshot_id(snapshot).map(|(lv, _)| lv).into_iter().collect()
             }

@@ -23,12 +23,14 @@ pub fn status(object: &MirrorPool, state: &PoolState, facts: &Facts<'_>) -> Opti
     let old = object.status.clone().unwrap_or_default();
     let Some(seen) = &state.seen else {
         let trouble = state.trouble.as_ref()?;
-        let mut status = MirrorPoolStatus { observed_generation: generation, ..old };
+        let agent = facts.agent.cloned();
+        let mut status = MirrorPoolStatus { observed_generation: generation, agent, ..old };
         refuse(&mut status.conditions, Type::Ready, trouble, generation, facts);
         return Some(status);
     };
     let mut status = described(seen);
     status.observed_generation = generation;
+    status.agent = facts.agent.cloned();
     status.conditions = old.conditions;
     let conditions = &mut status.conditions;
     match &state.unread {

@@ -9,7 +9,7 @@ use crate::api::snapshot::{SnapshotGroup, SnapshotPhase};
 use crate::api::{MirrorSnapshot, MirrorSnapshotStatus, names};
 use crate::ids::LvName;
 use crate::node::decide::volume::percent;
-use crate::node::decide::{Facts, Refused, Verdict, Work, count, judge, refuse, view};
+use crate::node::decide::{Facts, Refused, Verdict, Work, clone, count, judge, refuse, view};
 use crate::node::look::PoolSeen;
 use crate::report::Class;
 use crate::volume::info::{SlotState, SnapshotInfo, VolumeInfo};
@@ -17,7 +17,8 @@ use crate::volume::key;
 use crate::volume::spec::{GroupSpec, SnapshotSpec};
 
 /// The id on the disks of a MirrorSnapshot, when its volume is known.
-pub(super) fn id_on_disk(object: &MirrorSnapshot, facts: &Facts<'_>) -> Option<String> {
+#[must_use]
+pub fn id_on_disk(object: &MirrorSnapshot, facts: &Facts<'_>) -> Option<String> {
     Some(key::snapshot_id(lv_of(object, facts)?, &object.spec.key))
 }
 
@@ -53,7 +54,10 @@ pub fn decide(
     let ours = on_disk.filter(|snapshot| snapshot.name == spec.name);
     if spec.delete {
         return match (ours, volume) {
-            (Some(snapshot), _) => merge(object, lv, snapshot, refused, facts),
+            (Some(snapshot), _) => match clone::of_snapshot(&object.name_any(), snapshot, seen, facts) {
+                Some(why) => Verdict::told(kept(object, &why, facts)),
+                None => merge(object, lv, snapshot, refused, facts),
+            },
             (None, Some(volume)) if merging(object, volume) => {
                 Verdict::told(on_its_way(object, volume, facts))
             }

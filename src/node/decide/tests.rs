@@ -16,7 +16,10 @@ use crate::node::look::PoolSeen;
 use crate::node::wish::PoolWish;
 use crate::report::Class;
 use crate::units::Bytes;
-use crate::volume::info::{PoolInfo, RollbackInfo, SlotInfo, SlotState, SnapshotInfo, ViewInfo, VolumeInfo};
+use crate::volume::info::{
+    PoolInfo, Progress, RollbackInfo, SlotInfo, SlotState, SnapshotInfo, ViewInfo, VolumeInfo,
+};
+use crate::volume::{clone, key};
 
 /// What there is: a node `n` with a pool `vg`.
 struct World {
@@ -82,6 +85,7 @@ impl World {
             pool_objects: &NO_POOLS,
             volumes: &self.volumes,
             snapshots: &self.snapshots,
+            agent: None,
             now: &self.now,
         }
     }
@@ -168,6 +172,7 @@ fn info(states: &[SlotState]) -> VolumeInfo {
         rotational: false,
         grown: false,
         snapshot: (*state == SlotState::Split).then(|| "v@s".to_owned()),
+        lent: None,
     };
     let split = |(index, _): (usize, &SlotState)| SnapshotInfo {
         id: "v@s".into(),
@@ -295,6 +300,80 @@ fn volumes_are_made_told_grown_and_removed() {
         let world = disk.clone().into_iter().fold(World::new(), World::on_disk);
         assert_eq!(world.of_volume(&object(&patch), refused), expected, "{patch} {disk:?}");
     }
+}
+
+/// The clone `c` of a source on the disks, so far filled.
+fn clone_info(of: &str, filling: Option<Progress>) -> VolumeInfo {
+    VolumeInfo {
+        id: "c".parse().expect("legal"),
+        name: Some("c".into()),
+        clone_of: Some(of.into()),
+        filling,
+        ..info(&WHOLE)
+    }
+}
+
+#[test]
+fn clones_are_made_from_what_is_there_and_neither_changed_nor_robbed_of_it_until_they_are_filled() {
+    let lent = key::snapshot_id(
+        &"v".parse().expect("legal"),
+        &key::of(&clone::lent_name(&"c".parse().expect("legal"))),
+    );
+    let some = Some(Progress { done: Bytes::mib(2), total: Bytes::mib(8) });
+    let of = |source: Value, more: Value| {
+        let mut patch =
+            json!({"metadata": {"name": "c"}, "spec": {"lv": "c", "name": "c", "source": source}});
+        merge(&mut patch, &more);
+        patch
+    };
+    let (snapshot, volume) = (json!({"snapshot": "s"}), json!({"volume": "v"}));
+    let larger = json!({"spec": {"size": "12Mi"}});
+    for (patch, disk, expected) in [
+        (of(snapshot.clone(), json!({})), None, "do Clone"),
+        (of(volume.clone(), json!({})), None, "do Clone"),
+        (of(json!({"snapshot": "t"}), json!({})), None, "Pending Ready=NotFound"),
+        (of(json!({"volume": "w"}), json!({})), None, "Pending Ready=NotFound"),
+        (
+            of(snapshot.clone(), json!({})),
+            Some(clone_info("v@s", some)),
+            "Filling Ready=Active Degraded=Whole",
+        ),
+        (of(snapshot.clone(), json!({})), Some(clone_info("v@s", None)), "Ready Ready=Active Degraded=Whole"),
+        (of(volume.clone(), json!({})), Some(clone_info(&lent, some)), "Filling Ready=Active Degraded=Whole"),
+        (of(volume, json!({})), Some(clone_info("v@s", None)), "Failed Ready=Exists Degraded=Whole"),
+        (
+            of(snapshot.clone(), larger.clone()),
+            Some(clone_info("v@s", some)),
+            "Filling Ready=Active Degraded=Whole Resized=InProgress",
+        ),
+        (
+            of(snapshot.clone(), larger),
+            Some(clone_info("v@s", None)),
+            "do Expand; Ready Ready=Active Degraded=Whole",
+        ),
+        (of(snapshot, json!({"spec": {"delete": true}})), Some(clone_info("v@s", some)), "do DeleteVolume"),
+    ] {
+        let world = disk.clone().into_iter().fold(World::new().on_disk(info(&SPLIT)), World::on_disk);
+        let world = world.with(&object(&json!({}))).and(&snapshot_object(&json!({})));
+        assert_eq!(world.of_volume(&object(&patch), None), expected, "{patch} {disk:?}");
+    }
+    let deleted = json!({"spec": {"delete": true}});
+    for (filling, expected) in [(some, "Pending Deleted=InProgress"), (None, "do Merge")] {
+        let world = World::new().on_disk(info(&SPLIT)).on_disk(clone_info("v@s", filling));
+        let world = world.with(&object(&json!({})));
+        assert_eq!(world.of_snapshot(&snapshot_object(&deleted), None), expected);
+        let mut source = info(&SPLIT);
+        source.snapshots.clear();
+        source.slots[2].lent = Some("c".into());
+        let world = World::new().on_disk(source).on_disk(clone_info(&lent, filling));
+        let expected = if filling.is_some() { "Deleting Deleted=InProgress" } else { "do DeleteVolume" };
+        assert_eq!(world.of_volume(&object(&deleted), None), expected);
+    }
+    let doomed = World::new().on_disk(info(&SPLIT)).with(&object(&json!({}))).and(&snapshot_object(&deleted));
+    let young = |creating| VolumeInfo { creating, ..clone_info("v@s", some) };
+    let asked = object(&of(json!({"snapshot": "s"}), json!({})));
+    assert_eq!(doomed.of_volume(&asked, None), "Pending Ready=Precondition");
+    assert_eq!(doomed.on_disk(young(true)).of_volume(&asked, None), "do Clone", "what was begun is ended");
 }
 
 #[test]

@@ -90,7 +90,7 @@ pub(super) fn object_of(
 ) -> String {
     let is_it = |object: &&std::sync::Arc<MirrorVolume>| {
         let spec = &object.spec;
-        spec.source.is_some()
+        spec.lv.is_none()
             && spec.pool == *pool
             && spec.name.as_deref().is_some_and(|name| key::of(name).as_str() == key)
     };

@@ -3,10 +3,10 @@
 use kube::ResourceExt as _;
 
 use crate::api::conditions::{self, Judgement, Type};
-use crate::api::volume::{Slot, SlotState, VolumePhase, WriteMostly};
+use crate::api::volume::{Slot, SlotState, Source, VolumePhase, WriteMostly};
 use crate::api::{MirrorVolume, MirrorVolumeStatus, Percent, names};
 use crate::ids::LvName;
-use crate::node::decide::{Facts, Refused, Verdict, Work, count, judge, refuse, rollback, view};
+use crate::node::decide::{Facts, Refused, Verdict, Work, clone, count, judge, refuse, rollback, view};
 use crate::node::look::PoolSeen;
 use crate::report::Class;
 use crate::volume::info::{self, VolumeInfo};
@@ -22,10 +22,10 @@ pub fn decide(
     facts: &Facts<'_>,
 ) -> Verdict<MirrorVolumeStatus> {
     match (&object.spec.lv, &object.spec.source) {
-        (Some(lv), None) => mirror(object, lv, refused, facts),
-        (None, Some(source)) => view::decide(object, &source.snapshot, refused, facts),
-        (Some(_), Some(_)) | (None, None) => {
-            let refused = Refused::new(Class::Invalid, "a volume has either an lv or a source");
+        (Some(lv), _) => mirror(object, lv, refused, facts),
+        (None, Some(Source::Snapshot(source))) => view::decide(object, source, refused, facts),
+        (None, Some(Source::Volume(_)) | None) => {
+            let refused = Refused::new(Class::Invalid, "a volume has an lv, or a snapshot that it shows");
             Verdict::told(unready(object, &refused, facts))
         }
     }
@@ -127,8 +127,9 @@ fn mirror(
     let on_disk = seen.volumes.get(lv);
     let ours = on_disk.filter(|volume| volume.name == spec.name);
     if spec.delete {
-        return match ours {
-            Some(_) => remove(object, lv.clone(), seen, refused, facts),
+        return match ours.map(|volume| clone::of_volume(volume, seen, facts)) {
+            Some(None) => remove(object, lv.clone(), seen, refused, facts),
+            Some(Some(why)) => Verdict::told(kept(object, &why, facts)),
             None => Verdict::gone(),
         };
     }
@@ -136,7 +137,7 @@ fn mirror(
         return Verdict::told(unready(object, &why, facts));
     }
     match (on_disk, ours) {
-        (None, _) => absent(object, lv, refused, facts),
+        (None, _) => absent(object, lv, false, refused, facts),
         (Some(other), None) => {
             let name =
                 other.name.as_deref().map_or("by another tool".to_owned(), |name| format!("as {name:?}"));
@@ -147,9 +148,11 @@ fn mirror(
     }
 }
 
+/// It is not there, or was `begun` and is not made yet.
 fn absent(
     object: &MirrorVolume,
     lv: &LvName,
+    begun: bool,
     refused: Option<&Refused>,
     facts: &Facts<'_>,
 ) -> Verdict<MirrorVolumeStatus> {
@@ -170,7 +173,7 @@ fn absent(
         let message = format!("a volume named {name:?} is LV {}, not {lv}", key::of(name));
         return Verdict::told(unready(object, &Refused::new(Class::Invalid, message), facts));
     }
-    Verdict::work(Work::CreateVolume(VolumeSpec {
+    let wanted = VolumeSpec {
         name: name.clone(),
         size: spec.size.0,
         limit: spec.limit.map(|limit| limit.0),
@@ -178,12 +181,17 @@ fn absent(
         region_size: region_size.0,
         min_recovery_rate: spec.min_recovery_rate,
         max_recovery_rate: spec.max_recovery_rate,
-    }))
-    .and_told(refused.map(|why| unready(object, why, facts)))
+    };
+    let work = match spec.source.as_ref().map(|source| clone::origin(object, source, begun, facts)) {
+        None => Work::CreateVolume(wanted),
+        Some(Ok(origin)) => Work::Clone { spec: wanted, origin },
+        Some(Err(why)) => return Verdict::told(unready(object, &why, facts)),
+    };
+    Verdict::work(work).and_told(refused.map(|why| unready(object, why, facts)))
 }
 
 /// In which way the disks do not fit what the object says.
-fn misfit(object: &MirrorVolume, volume: &VolumeInfo) -> Option<Refused> {
+fn misfit(object: &MirrorVolume, volume: &VolumeInfo, facts: &Facts<'_>) -> Option<Refused> {
     let spec = &object.spec;
     let images = count(volume.images());
     let differs = |what: String| Refused::new(Class::Exists, format!("volume {} has {what}", volume.id));
@@ -194,7 +202,11 @@ fn misfit(object: &MirrorVolume, volume: &VolumeInfo) -> Option<Refused> {
     if let Some(wanted) = spec.region_size.filter(|wanted| wanted.0 != volume.region_size) {
         return Some(differs(format!("regions of {}, not {}", volume.region_size, wanted.0)));
     }
-    None
+    let other_source = spec
+        .source
+        .as_ref()
+        .filter(|source| !belongs(object) && clone::differs(object, source, volume, facts));
+    other_source.map(|_| differs("another source".to_owned()))
 }
 
 /// What of the volume is to be changed for it to be as the object says. Which images reads avoid is left alone when it does
@@ -231,9 +243,9 @@ fn present(
 ) -> Verdict<MirrorVolumeStatus> {
     let spec = &object.spec;
     if volume.creating {
-        return absent(object, &volume.id, refused, facts);
+        return absent(object, &volume.id, true, refused, facts);
     }
-    let misfit = misfit(object, volume);
+    let misfit = misfit(object, volume, facts);
     let fits = misfit.is_none();
     let grows = fits && spec.size.0 > volume.size;
     let change = change(object, volume).filter(|_| fits && belongs(object));
@@ -243,10 +255,13 @@ fn present(
     let (told, roll_back) = rollback::decide(object, volume, seen, refused.filter(|_| active), facts);
     let roll_back = roll_back.filter(|_| fits && active);
     let rolls = roll_back.is_some();
+    let unfilled = clone::unfilled(volume);
     let work = if !active {
         Some(Work::Activate(volume.id.clone()))
     } else if rolls {
         roll_back
+    } else if unfilled.is_some() {
+        None
     } else if grows {
         let limit = spec.limit.map(|limit| limit.0);
         Some(Work::Expand { lv: volume.id.clone(), size: spec.size.0, limit })
@@ -274,7 +289,7 @@ fn present(
         }
         None => judge(conditions, Judgement::yes(Type::Ready, "Active", ""), generation, facts),
     }
-    let refused = refused.filter(|_| active && !rolls);
+    let refused = unfilled.as_ref().or(refused).filter(|_| active && !rolls);
     match refused.filter(|_| grows) {
         Some(why) => refuse(conditions, Type::Resized, why, generation, facts),
         None if !grows => {
@@ -309,13 +324,14 @@ fn status(
     let number = |state| count(slots.iter().filter(|slot| slot.state == state).count());
     let mut status = MirrorVolumeStatus {
         observed_generation: generation,
-        phase: VolumePhase::Ready,
+        phase: if volume.filling.is_some() { VolumePhase::Filling } else { VolumePhase::Ready },
         conditions: old.conditions,
         size: Some(volume.size.into()),
         device: volume.device.clone(),
         in_sync: Some(number(SlotState::InSync)),
         split: Some(number(SlotState::Split)),
         sync: Some(Percent::new(percent(volume))),
+        filled: volume.filling.map(|filling| Percent::of(filling.done, filling.total)),
         staged: seen.staged.contains(&volume.id),
         problems: volume.problems.clone(),
         rollback: None,
@@ -363,7 +379,9 @@ fn slot_status(object: &MirrorVolume, slot: &info::SlotInfo, volume: &VolumeInfo
         | SlotState::Rebuilding
         | SlotState::Inactive => None,
     };
-    let snapshot = slot.snapshot.as_deref().map(|id| snapshot_name(object, id, volume, facts));
+    let lent_to = slot.lent.as_deref().map(|clone| clone::name_of(clone, &object.spec.pool, facts));
+    let shown = slot.snapshot.as_deref().filter(|_| lent_to.is_none());
+    let snapshot = shown.map(|id| snapshot_name(object, id, volume, facts));
     Slot {
         index: count(slot.index),
         state,
@@ -371,6 +389,7 @@ fn slot_status(object: &MirrorVolume, slot: &info::SlotInfo, volume: &VolumeInfo
         grown: slot.grown,
         write_mostly: slot.write_mostly,
         snapshot,
+        lent_to,
         percent: moving.then(|| percent(volume)),
         error,
     }

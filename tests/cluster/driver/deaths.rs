@@ -38,7 +38,7 @@ pub fn merging(bed: &Namespace, volume: &str) -> Outcome {
 }
 
 /// Kills the agent of a node. The kubelet starts it again.
-fn kill_agent(bed: &Namespace, node: &Node) -> Outcome {
+pub fn kill_agent(bed: &Namespace, node: &Node) -> Outcome {
     // Its own pod must have been running: this is no crash loop.
     agent_on(bed, node.name())?;
     node.run(&["pkill", "-KILL", "--exact", "splitmirror"]).map(drop)

@@ -2,6 +2,8 @@
 //!
 //! It is installed once, in a namespace of its own, with the same pool on every node; each scenario uses its own claims.
 
+mod blocks;
+mod clones;
 mod deaths;
 mod disasters;
 mod everyday;
@@ -40,7 +42,7 @@ const fn scenario(name: &'static str, run: fn(&Namespace) -> Outcome) -> Scenari
 }
 
 /// All of them. Those that throw away much come last.
-pub const SCENARIOS: [Scenario; 20] = [
+pub const SCENARIOS: [Scenario; 22] = [
     scenario("the_chart_is_taken_by_the_api_server", everyday::the_chart_is_taken_by_the_api_server),
     scenario(
         "a_claim_is_snapshotted_viewed_merged_and_grown",
@@ -60,7 +62,15 @@ pub const SCENARIOS: [Scenario; 20] = [
         "a_database_goes_on_while_its_volume_is_split_and_merged",
         everyday::a_database_goes_on_while_its_volume_is_split_and_merged,
     ),
+    scenario(
+        "claims_are_cloned_and_used_while_they_are_filled",
+        clones::claims_are_cloned_and_used_while_they_are_filled,
+    ),
     scenario("two_volumes_are_cut_at_one_instant", groups::two_volumes_are_cut_at_one_instant),
+    scenario(
+        "a_backup_copies_what_has_changed_and_no_more",
+        blocks::a_backup_copies_what_has_changed_and_no_more,
+    ),
     scenario("classes_that_ask_for_nonsense_are_told_so", refusals::classes),
     scenario("snapshots_that_cannot_be_are_told_so", refusals::snapshots),
     scenario("what_is_edited_by_hand_does_no_harm", refusals::edits),
@@ -111,9 +121,13 @@ fn install(bed: &Bed) -> Outcome {
         { "name": "splitmirror-safe", "parameters": { "splitmirror.io/minInSync": "3" } },
     ]);
     let (classes, values) = (format!("volumeSnapshotClasses={classes}"), bed.values().display().to_string());
+    let certificate = blocks::certificate(bed)?;
+    let known_by = format!("snapshotMetadata.caCert={}", certificate.display());
+    let blocks = format!("snapshotMetadata.enabled=true,snapshotMetadata.tlsSecret={}", blocks::SECRET);
     let install = ["install", "splitmirror", CHART, "--namespace", NAMESPACE, "--create-namespace"];
     let more = ["--values", &values, "--set-json", &classes, "--wait", "--timeout=180s"];
-    bed.kubectl().helm(&[&install[..], &more].concat()).map(drop)
+    let told = ["--set", &blocks, "--set-file", &known_by];
+    bed.kubectl().helm(&[&install[..], &more, &told].concat()).map(drop)
 }
 
 /// Removes what an earlier run has left: first who uses the driver, then the driver.

@@ -1,18 +1,18 @@
 //! Volumes in memory.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 
 use splitmirror::csi::backend::{
-    Backend, Capacity, CapacityWish, ChangedBlocks, Deadline, Devices, Error, Group, GroupWish, Groups, Kind,
-    KnownVolume, Nodes, OpenVolume, Result, Snapshot, SnapshotWish, ViewWish, Volume, VolumeWish,
+    Backend, BlocksWish, Capacity, CapacityWish, ChangedBlocks, Deadline, Devices, Error, Group, GroupWish,
+    Groups, Kind, KnownVolume, Nodes, OpenVolume, Origin, Part, Parts, Result, Snapshot, SnapshotWish,
+    ViewWish, Volume, VolumeWish,
 };
 use splitmirror::host::DevNo;
 use splitmirror::report::Class;
 use splitmirror::units::{Bytes, Sectors};
-use splitmirror::volume::changes::Blocks;
-use splitmirror::volume::spec::SnapshotPolicy;
+use splitmirror::volume::spec::{SnapshotPolicy, VolumeSpec};
 use splitmirror::volume::tune::Change;
 
 use crate::harness::NODE;
@@ -76,6 +76,24 @@ impl State {
         DISK - mirrors.map(|(_, volume)| volume.size).sum()
     }
 
+    /// A snapshot becomes a volume.
+    fn detach(&mut self, spec: &VolumeSpec, snapshot: &str) -> Result<Volume> {
+        if let Some(found) = self.named(&spec.name) {
+            return Ok(found.clone());
+        }
+        let found = self.snapshots.get(snapshot).ok_or_else(|| Error::not_found("no snapshot"))?;
+        let size = found.1.size;
+        if spec.size > size {
+            return Err(Error::new(Class::OutOfRange, "the snapshot is smaller"));
+        }
+        self.snapshots.remove(snapshot);
+        let id = self.id("vol-");
+        let kind = Kind::Mirror { images: spec.images };
+        let volume = Volume { id: id.clone(), node: NODE.to_owned(), size, kind };
+        self.volumes.insert(id, (spec.name.clone(), volume.clone()));
+        Ok(volume)
+    }
+
     fn view_of(&self, snapshot: &str) -> Option<&Volume> {
         let shows =
             |volume: &&Volume| matches!(&volume.kind, Kind::View { snapshot: shown } if shown == snapshot);
@@ -103,39 +121,51 @@ pub const CHANGED: u64 = 5;
 /// The length of a part.
 pub const PART: Bytes = Bytes::mib(16);
 
+/// The parts of a snapshot.
+pub struct Told(VecDeque<Part>);
+
+impl Parts for Told {
+    async fn next(&mut self) -> Result<Option<Part>> {
+        Ok(self.0.pop_front())
+    }
+}
+
 impl ChangedBlocks for Volumes {
-    async fn blocks(&self, snapshot: &str, base: Option<&str>, from: Bytes) -> Result<Blocks> {
+    type Parts = Told;
+
+    async fn blocks(&self, wish: &BlocksWish, _: Deadline) -> Result<Told> {
+        let BlocksWish { snapshot, base, from } = wish;
         let state = self.state();
-        let find = |id: &str| {
+        let find = |id: &String| {
             let found = state.snapshots.get(id).ok_or_else(|| Error::not_found(format!("no snapshot {id}")));
             found.map(|(_, snapshot)| snapshot)
         };
-        let (target, base) = (find(snapshot)?, base.map(find).transpose()?);
+        let (target, base) = (find(snapshot)?, base.as_ref().map(find).transpose()?);
         if base.is_some_and(|base| base.volume != target.volume) {
             return Err(Error::invalid("not of one volume"));
         }
-        if from > target.size {
+        if *from > target.size {
             return Err(Error::new(Class::OutOfRange, "beyond the end"));
         }
-        let start = Bytes(from.0 / PART.0 * PART.0);
-        let block = Bytes::kib(4);
-        let ranges = (0..CHANGED).map(|n| start + block * (2 * n)..start + block * (2 * n + 1));
-        let end = start + PART;
-        Ok(Blocks {
-            size: target.size,
-            ranges: ranges.filter(|range| range.end > from).collect(),
-            next: (end < target.size).then_some(end),
-        })
+        let (size, block) = (target.size, Bytes::kib(4));
+        let part = |n: u64| {
+            let start = PART * n;
+            let ranges = (0..CHANGED).map(|n| start + block * (2 * n)..start + block * (2 * n + 1));
+            Part { size, ranges: ranges.filter(|range| range.end > *from).collect() }
+        };
+        let first = from.0 / PART.0;
+        Ok(Told((first..size.0.div_ceil(PART.0).max(first + 1)).map(part).collect()))
     }
 }
 
 impl Backend for Volumes {
-    const CLONES: bool = true;
-
     async fn create_volume(&self, wish: &VolumeWish, deadline: Deadline) -> Result<Volume> {
         let mut state = self.state();
         state.asked = Some((wish.clone(), deadline));
         let spec = &wish.spec;
+        if let Some(Origin::Image(snapshot)) = &wish.origin {
+            return state.detach(spec, snapshot);
+        }
         if wish.pool.as_ref().is_some_and(|pool| pool.as_str() != POOL) {
             return Err(Error::invalid("no such pool"));
         }

@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 const POOL: &str = "fast";
 
 /// Values of the chart, and the names of their images.
-const IMAGES: [(&[&str], &str); 7] = [
+const IMAGES: [(&[&str], &str); 8] = [
     (&["image"], "splitmirror"),
     (&["controller", "provisioner", "image"], "csi-provisioner"),
     (&["controller", "snapshotter", "image"], "csi-snapshotter"),
     (&["controller", "resizer", "image"], "csi-resizer"),
+    (&["controller", "snapshotMetadata", "image"], "csi-snapshot-metadata"),
     (&["controller", "livenessProbe", "image"], "livenessprobe"),
     (&["node", "registrar", "image"], "csi-node-driver-registrar"),
     (&["node", "livenessProbe", "image"], "livenessprobe"),

@@ -47,8 +47,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// Changes when this module makes something else from the same packages.
 const FORMAT: &str = "1";
 
-/// Kernel modules that containers need.
-pub const MODULES: &[&str] = &["veth", "bridge"];
+/// Kernel modules that containers need, and kubelet for raw block volumes.
+pub const MODULES: &[&str] = &["veth", "bridge", "loop"];
 
 /// Finds it in the cache, or makes it.
 pub fn find(cache: &Cache, kernel: &Kernel, images: &[Archive]) -> Result<PathBuf> {

@@ -13,6 +13,8 @@ use crate::cmd;
 const PROVISIONER: &str = "github.com/kubernetes-csi/external-provisioner/v6";
 const RESIZER: &str = "github.com/kubernetes-csi/external-resizer/v2";
 const SNAPSHOTTER: &str = "github.com/kubernetes-csi/external-snapshotter/v8";
+const METADATA: &str = "github.com/kubernetes-csi/external-snapshot-metadata";
+const METADATA_CLIENT: &str = "github.com/kubernetes-csi/external-snapshot-metadata/client";
 const SNAPSHOT_CLIENT: &str = "github.com/kubernetes-csi/external-snapshotter/client/v8";
 
 /// For the linker: no symbols, which makes the programs smaller by a third.
@@ -22,9 +24,10 @@ const STRIPPED: &str = "-s -w";
 const KUBERNETES_VERSION: &str = "k8s.io/component-base/version";
 
 /// Sidecars, and the module whose version they say.
-const SIDECAR_VERSIONS: [(&str, &str); 4] = [
+const SIDECAR_VERSIONS: [(&str, &str); 5] = [
     ("cmd/csi-provisioner", PROVISIONER),
     ("cmd/csi-resizer", RESIZER),
+    ("cmd/csi-snapshot-metadata", METADATA),
     ("cmd/csi-snapshotter", SNAPSHOTTER),
     ("cmd/snapshot-controller", SNAPSHOTTER),
 ];
@@ -86,9 +89,15 @@ impl Sidecars {
                 write(&work.join(format!("{name}.version")), &version)?;
             }
             SIDECARS.build(work, &flags)?;
-            copy_manifests(&SIDECARS.directory(SNAPSHOT_CLIENT)?.join("config/crd"), &work.join("crds"))?;
+            let crds = work.join("crds");
+            fs::create_dir(&crds).with_context(|| format!("creating {}", crds.display()))?;
+            for client in [SNAPSHOT_CLIENT, METADATA_CLIENT] {
+                copy_manifests(&SIDECARS.directory(client)?.join("config/crd"), &crds)?;
+            }
             let controller = SIDECARS.directory(SNAPSHOTTER)?.join("deploy/kubernetes/snapshot-controller");
-            copy_manifests(&controller, &work.join("snapshot-controller-manifests"))
+            let manifests = work.join("snapshot-controller-manifests");
+            fs::create_dir(&manifests).with_context(|| format!("creating {}", manifests.display()))?;
+            copy_manifests(&controller, &manifests)
         })?;
         Ok(Self { dir })
     }
@@ -120,6 +129,8 @@ impl Sidecars {
             let image = format!("registry.k8s.io/sig-storage/{as_named}:stand-in");
             all.push(Sidecar { program: self.dir.join(name), image });
         }
+        let client = "snapshot-metadata-client";
+        all.push(Sidecar { program: self.dir.join(client), image: format!("localhost/{client}:1") });
         Ok(all)
     }
 }
@@ -188,7 +199,6 @@ impl Module {
 
 /// Copies the YAML files of a directory that can be applied as they are.
 fn copy_manifests(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir(to).with_context(|| format!("creating {}", to.display()))?;
     for entry in fs::read_dir(from).with_context(|| format!("reading {}", from.display()))? {
         let path = entry.with_context(|| format!("reading {}", from.display()))?.path();
         let name = path.file_name().context("a file without a name")?;

@@ -1,0 +1,114 @@
+//! Clones: what they are made from, and what must wait until they are filled.
+
+use crate::api::volume::Source;
+use crate::api::{MirrorVolume, Percent};
+use crate::ids::VgName;
+use crate::node::decide::{Facts, Refused, snapshot};
+use crate::node::look::PoolSeen;
+use crate::report::Class;
+use crate::volume::clone;
+use crate::volume::info::{SnapshotInfo, VolumeInfo};
+use crate::volume::spec::Origin;
+use kube::ResourceExt as _;
+
+/// What a clone is to be made from, on the disks. What is to be deleted is no source, but of a clone that was `begun`: that
+/// holds its source until it is filled.
+pub(super) fn origin(
+    object: &MirrorVolume,
+    source: &Source,
+    begun: bool,
+    facts: &Facts<'_>,
+) -> Result<Origin, Refused> {
+    let pool = &object.spec.pool;
+    let missing = |what: &str, name: &str| {
+        Refused::new(
+            Class::NotFound,
+            format!("there is no {what} {name} in pool {pool} of node {}", facts.node),
+        )
+    };
+    let doomed = |what: &str, name: &str| {
+        Refused::new(
+            Class::Precondition,
+            format!("{what} {name} is being deleted: it is not cloned any more"),
+        )
+    };
+    match source {
+        Source::Snapshot(name) => {
+            let missing = || missing("snapshot", name);
+            let found =
+                facts.snapshots.get(name).filter(|found| found.spec.pool == *pool).ok_or_else(missing)?;
+            if found.spec.delete && !begun {
+                return Err(doomed("snapshot", name));
+            }
+            snapshot::id_on_disk(found, facts).map(Origin::Snapshot).ok_or_else(missing)
+        }
+        Source::Volume(name) => {
+            let missing = || missing("mirrored volume", name);
+            let found =
+                facts.volumes.get(name).filter(|found| found.spec.pool == *pool).ok_or_else(missing)?;
+            if found.spec.delete && !begun {
+                return Err(doomed("volume", name));
+            }
+            found.spec.lv.clone().map(Origin::Volume).ok_or_else(missing)
+        }
+    }
+}
+
+/// Whether a volume on the disks was made from something else than its object says, as far as that can be told.
+pub(super) fn differs(
+    object: &MirrorVolume,
+    source: &Source,
+    volume: &VolumeInfo,
+    facts: &Facts<'_>,
+) -> bool {
+    let was = volume.clone_of.as_deref().and_then(|tag| clone::origin(&volume.id, tag));
+    was.is_none() || origin(object, source, true, facts).is_ok_and(|wanted| was != Some(wanted))
+}
+
+/// Why a volume is not changed now: it is being filled.
+pub(super) fn unfilled(volume: &VolumeInfo) -> Option<Refused> {
+    let message = format!(
+        "it is still being filled, {} so far: it is changed as soon as that is done",
+        filled(volume)?
+    );
+    Some(Refused::new(Class::InProgress, message))
+}
+
+/// Why a volume is not removed now: an image of it is lent to a clone that is not filled.
+pub(super) fn of_volume(volume: &VolumeInfo, seen: &PoolSeen, facts: &Facts<'_>) -> Option<Refused> {
+    let lent =
+        |clone: &&VolumeInfo| volume.slots.iter().any(|slot| slot.lent.as_deref() == Some(clone.id.as_str()));
+    let what = || format!("volume {}", name_of(volume.id.as_str(), &volume.pool, facts));
+    read_by(seen.volumes.values().find(|clone| clone.filling.is_some() && lent(clone))?, &what(), facts)
+}
+
+/// Why the image of a snapshot is not merged now: a clone is filled from it.
+pub(super) fn of_snapshot(
+    name: &str,
+    snapshot: &SnapshotInfo,
+    seen: &PoolSeen,
+    facts: &Facts<'_>,
+) -> Option<Refused> {
+    let reads =
+        |clone: &&VolumeInfo| clone.filling.is_some() && clone.clone_of.as_deref() == Some(&*snapshot.id);
+    read_by(seen.volumes.values().find(reads)?, &format!("snapshot {name}"), facts)
+}
+
+fn read_by(clone: &VolumeInfo, what: &str, facts: &Facts<'_>) -> Option<Refused> {
+    let (name, filled) = (name_of(clone.id.as_str(), &clone.pool, facts), filled(clone)?);
+    let message = format!("{what} is being copied into volume {name}, {filled} so far");
+    Some(Refused::new(Class::InProgress, message))
+}
+
+fn filled(volume: &VolumeInfo) -> Option<Percent> {
+    volume.filling.map(|filling| Percent::of(filling.done, filling.total))
+}
+
+/// The MirrorVolume of an LV, or the LV when it has none.
+pub(super) fn name_of(lv: &str, pool: &VgName, facts: &Facts<'_>) -> String {
+    let is_it = |object: &&std::sync::Arc<MirrorVolume>| {
+        let spec = &object.spec;
+        spec.pool == *pool && spec.lv.as_ref().is_some_and(|own| own.as_str() == lv)
+    };
+    facts.volumes.values().find(is_it).map_or_else(|| lv.to_owned(), |object| object.name_any())
+}
