@@ -37,21 +37,6 @@ impl Type {
     }
 }
 
-/// All classes, for what is found in an object.
-const CLASSES: [Class; 11] = [
-    Class::Invalid,
-    Class::OutOfRange,
-    Class::NotFound,
-    Class::Exists,
-    Class::InProgress,
-    Class::Exhausted,
-    Class::Precondition,
-    Class::Unimplemented,
-    Class::Transient,
-    Class::Corrupt,
-    Class::Internal,
-];
-
 /// The reason that tells a class.
 #[must_use]
 pub fn reason(class: Class) -> &'static str {
@@ -73,7 +58,7 @@ pub fn reason(class: Class) -> &'static str {
 /// The class that a reason tells, if it tells one.
 #[must_use]
 pub fn class(text: &str) -> Option<Class> {
-    CLASSES.into_iter().find(|class| reason(*class) == text)
+    Class::ALL.into_iter().find(|class| reason(*class) == text)
 }
 
 /// A judgement.
@@ -173,7 +158,7 @@ mod tests {
 
     #[test]
     fn every_class_has_a_reason_of_its_own() {
-        for known in CLASSES {
+        for known in Class::ALL {
             assert_eq!(class(reason(known)), Some(known));
         }
         assert_eq!(class("Synced"), None);

@@ -26,29 +26,11 @@ pub fn code(class: Class) -> Code {
     }
 }
 
-/// What a code of one of our own agents means.
+/// What a code of one of our own agents means. One that no class has tells of the connection, not of the call.
 #[cfg(feature = "kubernetes")]
 #[must_use]
-pub fn class(code: Code) -> Class {
-    match code {
-        Code::InvalidArgument => Class::Invalid,
-        Code::OutOfRange => Class::OutOfRange,
-        Code::NotFound => Class::NotFound,
-        Code::AlreadyExists => Class::Exists,
-        Code::Aborted => Class::InProgress,
-        Code::ResourceExhausted => Class::Exhausted,
-        Code::FailedPrecondition => Class::Precondition,
-        Code::Unimplemented => Class::Unimplemented,
-        Code::DataLoss => Class::Corrupt,
-        Code::Ok
-        | Code::Cancelled
-        | Code::Unknown
-        | Code::DeadlineExceeded
-        | Code::PermissionDenied
-        | Code::Internal
-        | Code::Unavailable
-        | Code::Unauthenticated => Class::Transient,
-    }
+pub fn class(told: Code) -> Class {
+    Class::ALL.into_iter().find(|class| code(*class) == told).unwrap_or(Class::Transient)
 }
 
 impl From<Error> for Status {

@@ -13,7 +13,7 @@ use crate::volume::edits::{self, Detached};
 use crate::volume::info::VolumeInfo;
 use crate::volume::seen::Seen;
 use crate::volume::spec::{IMAGES_MAX, IMAGES_MIN, VolumeSpec};
-use crate::volume::tags::VolumeTags;
+use crate::volume::tags::{ImageTags, VolumeTags};
 use crate::volume::{detach, key};
 
 impl<H: Host> Engine<H> {
@@ -163,6 +163,10 @@ impl<H: Host> Session<'_, H> {
     /// Gives slots that have no image one each, as far as there is room: under way when any got one, or has to wait for what
     /// the array does now.
     pub(super) fn fill(&mut self, volume: &LvName) -> Result<Taken> {
+        // Most volumes have none, and need no look at the machine for it.
+        if !self.images_of(volume).any(|image| ImageTags::of(image).lost) {
+            return Ok(Taken::Rests);
+        }
         let lost = self.look(volume)?.lost_slots().count();
         for images in (1..=lost).rev() {
             let seen = self.look(volume)?;

@@ -61,17 +61,16 @@ impl<H: Host> Engine<H> {
 }
 
 impl<H: Host> Session<'_, H> {
-    /// Volumes of which an image is new, leaves, is missing in its slot, is to be a snapshot or is on its way back, or was attached again by another tool, whose array another
-    /// tool has started, whose split was not pinned, or that are being rolled back. One that another LV is made on is not ours to take further until that is gone.
+    /// Volumes of which an image is new, leaves, is missing in its slot, is to be a snapshot or is on its way back, or was attached
+    /// again by another tool, whose array another tool has started, whose split was not pinned, or that are being rolled back. One
+    /// that another LV is made on is not ours to take further until that is gone.
     fn unfinished(&self) -> Result<Vec<LvName>> {
         let vg = self.group.vg();
         let mut unfinished = self.rolling_back();
         unfinished.extend(self.unfilled());
         for name in self.volume_names().into_iter().filter(|name| check::user_of(vg, name).is_none()) {
-            let slots = vg.lv(&name).and_then(|lv| lv.raid1()).map(|raid| raid.slots.as_slice());
-            let images = slots.unwrap_or_default().iter().filter_map(|slot| vg.lv(&slot.image));
-            let returning = images.map(|image| (tags::ImageTags::of(image), image)).any(|(tags, image)| {
-                let attached = !image.is_tracked_image();
+            let returning = self.images_of(&name).any(|image| {
+                let (tags, attached) = (tags::ImageTags::of(image), !image.is_tracked_image());
                 tags.merging
                     || tags.leaving
                     || tags.lost

@@ -200,12 +200,16 @@ impl<H: Host> Session<'_, H> {
         tags.find(|tags| tags.snapshot.is_some() && tags.events.is_none())
     }
 
-    /// What the tags of a volume's split images say. Costs nothing: the metadata tells.
-    pub(super) fn snapshots_of(&self, volume: &LvName) -> impl Iterator<Item = ImageTags> {
+    /// A volume's images. Costs nothing: the metadata tells.
+    pub(super) fn images_of(&self, volume: &LvName) -> impl Iterator<Item = &LogicalVolume> {
         let vg = self.group.vg();
         let slots = vg.lv(volume).and_then(|lv| lv.raid1()).map(|raid| raid.slots.as_slice());
-        let images = slots.unwrap_or_default().iter().filter_map(|slot| vg.lv(&slot.image));
-        images.filter(|image| image.is_tracked_image()).map(ImageTags::of)
+        slots.unwrap_or_default().iter().filter_map(|slot| vg.lv(&slot.image))
+    }
+
+    /// What the tags of a volume's split images say.
+    pub(super) fn snapshots_of(&self, volume: &LvName) -> impl Iterator<Item = ImageTags> {
+        self.images_of(volume).filter(|image| image.is_tracked_image()).map(ImageTags::of)
     }
 
     /// The slot whose image is a snapshot that can be read.

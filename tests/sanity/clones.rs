@@ -1,6 +1,5 @@
 //! Clones as an orchestrator asks for them: mounted while they are filled, and grown to the size asked for.
 
-use std::fs;
 use std::time::Instant;
 
 use splitmirror::csi::proto::volume_capability::access_mode::Mode;
@@ -11,7 +10,7 @@ use tonic::Code;
 use crate::Outcome;
 use crate::driver::{Driver, mount, patiently, refused, request, said};
 use crate::guest::{POOL, Standalone, create_pool};
-use crate::journeys::{io, json, that, write};
+use crate::journeys::{holds, json, that, write};
 
 /// Clones with ext4.
 pub fn ext4(_: &str) -> Outcome {
@@ -62,10 +61,6 @@ fn cloned(fs: &str, mib: i64, mounts: bool) -> Outcome {
         return standalone.stop();
     }
     let shown = driver.open(&copy, &writer).map_err(said)?;
-    let holds = |what: &str, file: &std::path::Path, data: &[u8]| {
-        let found = fs::read(file).map_err(|error| io("read", &error))?;
-        that(what, found == data)
-    };
     holds("the clone holds what was there", &shown.join("before"), &data)?;
     that("and nothing newer", !shown.join("after").exists())?;
     write(&shown.join("own"), &data[..1_000_000])?;

@@ -1,6 +1,5 @@
 //! Snapshots that become volumes, as an orchestrator asks for it: mounted beside the volume that they were of.
 
-use std::fs;
 use std::time::Instant;
 
 use splitmirror::csi::proto::CreateVolumeRequest;
@@ -12,7 +11,7 @@ use tonic::Code;
 use crate::Outcome;
 use crate::driver::{Driver, mount, patiently, refused, request, said};
 use crate::guest::{POOL, Standalone, create_pool};
-use crate::journeys::{io, json, that, write};
+use crate::journeys::{holds, json, that, write};
 
 /// With ext4.
 pub fn ext4(_: &str) -> Outcome {
@@ -56,10 +55,6 @@ fn detached(fs: &str, mib: i64) -> Outcome {
     that("there is no snapshot", left.is_empty())?;
 
     let shown = driver.open(&own, &writer).map_err(said)?;
-    let holds = |what: &str, file: &std::path::Path, data: &[u8]| {
-        let found = fs::read(file).map_err(|error| io("read", &error))?;
-        that(what, found == data)
-    };
     holds("it holds what was there", &shown.join("before"), &data)?;
     that("and nothing newer", !shown.join("after").exists())?;
     write(&shown.join("own"), &data[..1_000_000])?;

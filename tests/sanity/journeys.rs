@@ -38,6 +38,11 @@ pub fn io(what: &str, error: &std::io::Error) -> String {
     format!("{what}: {error}")
 }
 
+pub fn holds(what: &str, file: &Path, data: &[u8]) -> Outcome {
+    let found = fs::read(file).map_err(|error| io("read", &error))?;
+    that(what, found == data)
+}
+
 pub fn write(file: &Path, data: &[u8]) -> Outcome {
     let done = File::create(file).and_then(|mut file| file.write_all(data).and_then(|()| file.sync_all()));
     done.map_err(|error| io(&format!("write {}", file.display()), &error))

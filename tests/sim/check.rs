@@ -199,12 +199,17 @@ impl<'a> Checker<'a> {
         same("acknowledged writes on the legs", moments.end(), &history.len())
     }
 
+    /// All bytes of an image. Joined as runs, for byte by byte takes a third of all tests' time.
+    fn bytes(&self, image: &LogicalVolume) -> Vec<u8> {
+        let pieces = pieces(&self.group, image);
+        let runs = pieces.iter().map(|(disk, start, len)| self.host.peek(disk, *start, *len));
+        runs.collect::<Vec<_>>().concat()
+    }
+
     /// What nobody has written to a clone is what it was made from.
     fn base(&self, name: &str, image: &LogicalVolume, written: &[u64]) -> Check {
         let Some(base) = &self.machine.volumes[name].base else { return Ok(()) };
-        let pieces = pieces(&self.group, image);
-        let is: Vec<u8> =
-            pieces.iter().flat_map(|(disk, start, len)| self.host.peek(disk, *start, *len)).collect();
+        let is = self.bytes(image);
         let written: BTreeSet<u64> = written.iter().copied().collect();
         let sectors = (0..).zip(is.chunks(512).zip(base.chunks(512)));
         let differ = sectors.filter(|(sector, (is, base))| is != base && !written.contains(sector));
@@ -282,10 +287,7 @@ impl<'a> Checker<'a> {
         let read = |snapshot: &String| {
             let tag = format!("splitmirror.io/snapshot={snapshot}");
             let (image, _) = subs.iter().find(|(image, _)| image.tags.contains(&tag)).expect("checked");
-            let pieces = pieces(&self.group, image);
-            let bytes: Vec<u8> =
-                pieces.iter().flat_map(|(disk, at, len)| self.host.peek(disk, *at, *len)).collect();
-            (snapshot_id(name, snapshot), bytes.chunks(block).map(<[u8]>::to_vec).collect())
+            (snapshot_id(name, snapshot), self.bytes(image).chunks(block).map(<[u8]>::to_vec).collect())
         };
         self.machine.volumes[name].snapshots.keys().map(read).collect()
     }

@@ -67,7 +67,7 @@ pub struct Args {
     #[arg(long)]
     kernel: Vec<String>,
     /// How many cut points of each power-cut scenario: a number, or `all`
-    #[arg(long, default_value = "10", value_parser = parse_cuts)]
+    #[arg(long, default_value = "8", value_parser = parse_cuts)]
     cuts: u64,
     /// What random choices in guests start from [default: the clock]
     #[arg(long)]

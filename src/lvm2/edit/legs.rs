@@ -29,13 +29,8 @@ pub fn add_legs(
     if legs.is_empty() || first + legs.len() > IMAGES_MAX {
         return Err(fail("a mirror has 2 to 64 images"));
     }
-    let held = vg.runs(find_lv(vg, reserve)?);
     let runs: Vec<&Run> = legs.iter().flat_map(|leg| leg.meta.iter().chain(&leg.image)).collect();
-    if let Some(run) = runs.iter().find(|run| !is_covered(run, &held)) {
-        return Err(EditError::Run { run: (*run).clone(), why: "it is not in the reserve" });
-    }
-    let mut after = remove_lv(vg, reserve)?;
-    require_free(&after, &runs)?;
+    let mut after = free_reserve(vg, reserve, &runs)?;
     let top = find_lv(vg, name)?;
     let regions = require_regions(top.extents().sectors(vg.extent_size), raid.region_size)?;
     let meta =
@@ -182,13 +177,8 @@ pub struct Filling {
 /// There are no such LVs, there is an image, the extents are not the reserve's, or the legs do not go with the others.
 pub fn fill_legs(vg: &VolumeGroup, name: &LvName, reserve: &LvName, legs: &[Filling]) -> Result<VolumeGroup> {
     let fail = |why| EditError::Legs { lv: name.clone(), why };
-    let held = vg.runs(find_lv(vg, reserve)?);
     let runs: Vec<&Run> = legs.iter().flat_map(|leg| leg.meta.iter().chain(&leg.image)).collect();
-    if let Some(run) = runs.iter().find(|run| !is_covered(run, &held)) {
-        return Err(EditError::Run { run: (*run).clone(), why: "it is not in the reserve" });
-    }
-    let mut after = remove_lv(vg, reserve)?;
-    require_free(&after, &runs)?;
+    let mut after = free_reserve(vg, reserve, &runs)?;
     for leg in legs {
         let names = super::find_slot(vg, name, leg.slot)?;
         for (sub, runs) in [(&names.meta, &leg.meta), (&names.image, &leg.image)] {
@@ -207,6 +197,17 @@ pub fn fill_legs(vg: &VolumeGroup, name: &LvName, reserve: &LvName, legs: &[Fill
     let slots = &find_raid1(&after, name)?.slots;
     let images = slots.iter().map(|slot| find_lv(&after, &slot.image).map(|image| after.runs(image)));
     require_own_disks(name, &images.collect::<Result<Vec<_>>>()?)?;
+    Ok(after)
+}
+
+/// Frees a reserve, whose extents these are to be taken from.
+fn free_reserve(vg: &VolumeGroup, reserve: &LvName, runs: &[&Run]) -> Result<VolumeGroup> {
+    let held = vg.runs(find_lv(vg, reserve)?);
+    if let Some(run) = runs.iter().find(|run| !is_covered(run, &held)) {
+        return Err(EditError::Run { run: (*run).clone(), why: "it is not in the reserve" });
+    }
+    let after = remove_lv(vg, reserve)?;
+    require_free(&after, runs)?;
     Ok(after)
 }
 

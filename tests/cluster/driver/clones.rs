@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::deaths::kill_agent;
 use super::user::{
-    CLASS, SNAPSHOTS, class, end_volume, event, gone, images, leave, node_of, read, sh, snapshot, user,
-    volume_in_use, volume_of, write,
+    CLASS, SNAPSHOTS, claim_of, class, end_volume, event, gone, images, leave, node_of, read, sh, snapshot,
+    user, volume_in_use, volume_of, write,
 };
 use super::{equal, ready, text, that};
 use crate::Outcome;
@@ -17,17 +17,7 @@ const CLONES: &str = "clones";
 
 /// A writable claim that holds what a source of its namespace holds.
 fn clone(bed: &Namespace, name: &str, size: &str, source: &Value) -> Outcome {
-    bed.apply(json!({
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": { "name": name },
-        "spec": {
-            "storageClassName": CLONES,
-            "accessModes": ["ReadWriteOnce"],
-            "dataSource": source,
-            "resources": { "requests": { "storage": size } },
-        },
-    }))
+    claim_of(bed, name, CLONES, "ReadWriteOnce", source, size)
 }
 
 fn phase(seen: &Value, phase: &str) -> bool {

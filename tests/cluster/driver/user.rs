@@ -113,14 +113,20 @@ pub fn refused_snapshot(bed: &Namespace, name: &str) -> Outcome<String> {
 
 /// A read-only volume from a snapshot.
 pub fn view(bed: &Namespace, name: &str, snapshot: &str, size: &str) -> Outcome {
+    let source = json!({ "apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": snapshot });
+    claim_of(bed, name, VIEWS, "ReadOnlyMany", &source, size)
+}
+
+/// A claim of what a source of its namespace holds.
+pub fn claim_of(bed: &Namespace, name: &str, class: &str, mode: &str, source: &Value, size: &str) -> Outcome {
     bed.apply(json!({
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": { "name": name },
         "spec": {
-            "storageClassName": VIEWS,
-            "accessModes": ["ReadOnlyMany"],
-            "dataSource": { "apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": snapshot },
+            "storageClassName": class,
+            "accessModes": [mode],
+            "dataSource": source,
             "resources": { "requests": { "storage": size } },
         },
     }))

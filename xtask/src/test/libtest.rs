@@ -30,7 +30,8 @@ pub fn sim(metadata: &Metadata, filters: &[String], report: &Report) -> Result<(
         return Ok(());
     }
     let mut command = cargo();
-    command.args(["test", "--package", PACKAGE, "--features", "sim", "--test", "sim"]);
+    // As guests are built: without optimisation the thousands of crashes take five times as long.
+    command.args(["test", "--package", PACKAGE, "--profile", "guest", "--features", "sim", "--test", "sim"]);
     if metadata.has_test("node") {
         command.args(["--test", "node"]);
     }
