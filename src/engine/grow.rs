@@ -32,7 +32,7 @@ impl<H: Host> Engine<H> {
                 let message = format!("{what} was deleted before it was made: try again");
                 return Err(Error::refused(Class::InProgress, message));
             }
-            session.cut(spec)
+            session.cut(spec).map_err(not_yet)
         })
     }
 
@@ -66,30 +66,36 @@ impl<H: Host> Engine<H> {
 }
 
 impl<H: Host> Session<'_, H> {
-    /// An image that was added for a snapshot, and is equal now, is cut: whoever asked for it. One that cannot be cut yet stays
-    /// for it, and does not keep the volume from anything else.
+    /// Images that were added for snapshots, and are equal now, are cut: whoever asked for them. One that cannot be cut yet stays
+    /// for its snapshot, and does not keep the volume from anything else.
     pub(super) fn cut_grown(&mut self, volume: &LvName) -> Result<Taken> {
-        let Some(Grown { snapshot, min_in_sync }) = self.growing(volume) else { return Ok(Taken::Rests) };
-        let now = self.host.now_unix_nanos();
-        let wanted = Split { name: snapshot, now, min_in_sync, lent: None };
-        match self.split(volume, &wanted) {
-            Ok(Rest::Done) => Ok(Taken::Rests),
-            Ok(Rest::Waiting(_)) => Ok(Taken::UnderWay),
-            Err(error) if error.class() == Class::Precondition => {
-                tracing::warn!(%volume, snapshot = wanted.name, error = chain(&error), "a snapshot has to wait");
-                Ok(Taken::Rests)
+        for Grown { snapshot: name, min_in_sync } in self.growing(volume).collect::<Vec<_>>() {
+            let wanted = Split { name, now: self.host.now_unix_nanos(), min_in_sync, lent: None };
+            match self.split(volume, &wanted) {
+                Ok(Rest::Done) => {}
+                Ok(Rest::Waiting(_)) => return Ok(Taken::UnderWay),
+                Err(error) if error.class() == Class::Precondition => {
+                    tracing::warn!(%volume, snapshot = wanted.name, error = chain(&error), "a snapshot has to wait");
+                }
+                Err(error) => return Err(error),
             }
-            Err(error) => Err(error),
         }
+        Ok(Taken::Rests)
     }
 
-    /// The snapshot that an image of a volume was added for and that is not cut yet. Costs nothing: the metadata tells.
-    pub(super) fn growing(&self, volume: &LvName) -> Option<Grown> {
-        let vg = self.group.vg();
-        let raid = vg.lv(volume)?.raid1()?;
-        let mut images = raid.slots.iter().filter_map(|slot| vg.lv(&slot.image));
-        images.find_map(|image| ImageTags::of(image).grown.filter(|_| !image.is_tracked_image()))
+    /// What images of a volume were added for that are not cut yet. Costs nothing: the metadata tells.
+    pub(super) fn growing(&self, volume: &LvName) -> impl Iterator<Item = Grown> {
+        let attached = self.images_of(volume).filter(|image| !image.is_tracked_image());
+        attached.filter_map(|image| ImageTags::of(image).grown)
     }
+}
+
+/// That its image cannot be cut yet is no end of what has begun: it is cut as soon as it can be, whoever asks or not.
+fn not_yet(error: Error) -> Error {
+    if error.class() != Class::Precondition {
+        return error;
+    }
+    Error::refused(Class::InProgress, format!("its image is there, but cannot be cut yet: {}", chain(&error)))
 }
 
 /// No lack of room as such, which upstream's snapshotter takes for a call that may still run: see [`crate::volume::split`].
