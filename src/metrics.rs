@@ -318,6 +318,7 @@ mod tests {
             device: format!("/dev/sd{index}"),
             write_mostly: false,
             rotational: false,
+            grown: None,
             snapshot: None,
             lent: None,
         };

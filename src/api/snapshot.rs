@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::quantity::Size;
 use crate::api::{Reference, schema};
 use crate::ids::{LvName, VgName};
+use crate::volume::spec;
 
 /// What a snapshot should be. Nothing of it changes but `delete`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -52,6 +53,14 @@ use crate::ids::{LvName, VgName};
         .message("name is immutable")
 )]
 #[x_kube(
+    validation = Rule::new("has(self.policy) == has(oldSelf.policy) && (!has(self.policy) || self.policy == oldSelf.policy)")
+        .message("policy is immutable")
+)]
+#[x_kube(
+    validation = Rule::new("!has(self.group) || !has(self.policy) || self.policy == 'borrow'")
+        .message("the snapshots of a group borrow images of their volumes")
+)]
+#[x_kube(
     validation = Rule::new("has(self.group) == has(oldSelf.group) && (!has(self.group) || self.group == oldSelf.group)")
         .message("group is immutable")
 )]
@@ -84,6 +93,9 @@ pub struct MirrorSnapshotSpec {
     #[schemars(range(min = 1, max = 9))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("minInSync is immutable"))]
     pub min_in_sync: u8,
+    /// Which image it becomes. None: `borrow`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<SnapshotPolicy>,
     /// The group it is one of: its node cuts all of them at one instant when each has its object, and merges all when `delete` is
     /// set in each.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,9 +103,37 @@ pub struct MirrorSnapshotSpec {
     /// The VolumeSnapshot that it is for: events about it are shown there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub volume_snapshot: Option<Reference>,
-    /// It is to be deleted: its image is merged back. Deleting this object alone merges nothing.
+    /// It is to be deleted: its image is merged back, or removed when it was added for it. Deleting this object alone merges nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub delete: bool,
+}
+
+/// Which image a snapshot becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum SnapshotPolicy {
+    /// One that the volume has: merged again when the snapshot is deleted.
+    Borrow,
+    /// One that is added for it and copied first: removed when the snapshot is deleted.
+    Grow,
+}
+
+impl From<spec::SnapshotPolicy> for SnapshotPolicy {
+    fn from(policy: spec::SnapshotPolicy) -> Self {
+        match policy {
+            spec::SnapshotPolicy::Borrow => Self::Borrow,
+            spec::SnapshotPolicy::Grow => Self::Grow,
+        }
+    }
+}
+
+impl From<SnapshotPolicy> for spec::SnapshotPolicy {
+    fn from(policy: SnapshotPolicy) -> Self {
+        match policy {
+            SnapshotPolicy::Borrow => Self::Borrow,
+            SnapshotPolicy::Grow => Self::Grow,
+        }
+    }
 }
 
 /// Snapshots of several volumes of one pool, cut at one instant.

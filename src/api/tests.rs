@@ -213,6 +213,7 @@ fn what_is_decided_once_is_immutable() {
         ("volume", json!("x")),
         ("key", json!("x")),
         ("minInSync", json!(2)),
+        ("policy", json!("grow")),
     ] {
         assert!(
             allows("MirrorSnapshot", &snapshot(), &[(&format!("/spec/{field}"), value)]).is_err(),

@@ -246,6 +246,9 @@ pub struct Slot {
     pub state: SlotState,
     /// The disk that it is on.
     pub device: String,
+    /// Its image is there for a snapshot only, and goes with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub grown: bool,
     /// Reads prefer other slots.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub write_mostly: bool,

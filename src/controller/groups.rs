@@ -15,6 +15,7 @@ use crate::controller::snapshots::{check_can_be_split, spec_of};
 use crate::controller::wait::Patience;
 use crate::csi::backend::{Deadline, Error, Group, GroupWish, Groups, Result, Snapshot};
 use crate::report::Class;
+use crate::volume::spec::SnapshotPolicy;
 
 impl Controller {
     async fn make_group(&self, wish: &GroupWish, patience: &Patience) -> Result<Group> {
@@ -26,7 +27,7 @@ impl Controller {
         let mut plans = Vec::new();
         for volume in &volumes {
             let plan = || {
-                let min_in_sync = check_can_be_split(volume, wish.min_in_sync)?;
+                let min_in_sync = check_can_be_split(volume, wish.min_in_sync, SnapshotPolicy::Borrow)?;
                 check_together(&volumes[0], volume)?;
                 let spec = MirrorSnapshotSpec {
                     group: Some(group.clone()),

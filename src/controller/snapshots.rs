@@ -10,6 +10,7 @@ use crate::controller::wait::Patience;
 use crate::csi::backend::{Error, Result, Snapshot, SnapshotWish};
 use crate::report::Class;
 use crate::volume::key;
+use crate::volume::spec::SnapshotPolicy;
 
 impl Controller {
     /// Has an image split off.
@@ -20,8 +21,9 @@ impl Controller {
             volume.ok_or_else(|| Error::not_found(format!("there is no volume {:?}", wish.volume)))?;
         let plan = || {
             wish.nodes.check(&volume.node)?;
-            let min_in_sync = check_can_be_split(&volume, wish.min_in_sync)?;
+            let min_in_sync = check_can_be_split(&volume, wish.min_in_sync, wish.policy)?;
             let spec = MirrorSnapshotSpec {
+                policy: (wish.policy != SnapshotPolicy::Borrow).then(|| wish.policy.into()),
                 volume_snapshot: wish.volume_snapshot.as_ref().map(reference),
                 ..spec_of(&volume, &wish.name, min_in_sync)
             };
@@ -83,6 +85,7 @@ pub(super) fn spec_of(volume: &VolumeEntry, name: &str, min_in_sync: u8) -> Mirr
         key: key::of(name),
         name: Some(name.to_owned()),
         min_in_sync,
+        policy: None,
         group: None,
         volume_snapshot: None,
         delete: false,
@@ -90,7 +93,12 @@ pub(super) fn spec_of(volume: &VolumeEntry, name: &str, min_in_sync: u8) -> Mirr
 }
 
 /// Refuses at once what the node could only refuse; `min_in_sync` as the object has it.
-pub(super) fn check_can_be_split(volume: &VolumeEntry, min_in_sync: usize) -> Result<u8> {
+pub(super) fn check_can_be_split(
+    volume: &VolumeEntry,
+    min_in_sync: usize,
+    policy: SnapshotPolicy,
+) -> Result<u8> {
+    let borrowed = usize::from(policy == SnapshotPolicy::Borrow);
     if volume.delete {
         return Err(Error::precondition(format!("volume {} is being deleted", volume.id)));
     }
@@ -100,7 +108,7 @@ pub(super) fn check_can_be_split(volume: &VolumeEntry, min_in_sync: usize) -> Re
             let message = format!("volume {} shows a snapshot and cannot have its own", volume.id);
             Err(Error::precondition(message))
         }
-        VolumeKind::Mirror { images, .. } if min_in_sync >= images => {
+        VolumeKind::Mirror { images, .. } if min_in_sync + borrowed > images => {
             let message = format!(
                 "a snapshot of volume {} must leave {} images in sync, and it has {images} in all",
                 volume.id, min_in_sync

@@ -13,7 +13,7 @@ use crate::host::DevNo;
 use crate::ids::VgName;
 use crate::report::{self, Class};
 use crate::units::Bytes;
-use crate::volume::spec::VolumeSpec;
+use crate::volume::spec::{SnapshotPolicy, VolumeSpec};
 use crate::volume::tune::Change;
 
 /// Why a call failed: what the caller can do about it, and what a person should read.
@@ -164,6 +164,8 @@ pub struct SnapshotWish {
     pub volume: String,
     /// In-sync images that the split must leave attached.
     pub min_in_sync: usize,
+    /// Which image it becomes.
+    pub policy: SnapshotPolicy,
     /// Where it may be.
     pub nodes: Nodes,
     /// The VolumeSnapshot it is for.

@@ -17,6 +17,7 @@
 //! | VolumeSnapshotClass and VolumeGroupSnapshotClass parameter | meaning | default |
 //! |---|---|---|
 //! | `splitmirror.io/minInSync` | images in sync that a snapshot must leave, else it is refused | 1 |
+//! | `splitmirror.io/snapshotPolicy` | `borrow`: an image of the volume; `grow`: one added for it, not in a group | `borrow` |
 //!
 //! | VolumeAttributesClass parameter | meaning |
 //! |---|---|
@@ -35,7 +36,7 @@ use crate::csi::capability::FsType;
 use crate::csi::limits;
 use crate::ids::VgName;
 use crate::units::Bytes;
-use crate::volume::spec::{IMAGES_MAX, IMAGES_MIN};
+use crate::volume::spec::{IMAGES_MAX, IMAGES_MIN, SnapshotPolicy};
 use crate::volume::tune::{Change, WriteMostly};
 
 const POOL: &str = "splitmirror.io/pool";
@@ -46,6 +47,7 @@ const MAX_RATE: &str = "splitmirror.io/maxRecoveryRate";
 const FS_TYPE: &str = "csi.storage.k8s.io/fstype";
 const MKFS_OPTIONS: &str = "splitmirror.io/mkfsOptions";
 const MIN_IN_SYNC: &str = "splitmirror.io/minInSync";
+const SNAPSHOT_POLICY: &str = "splitmirror.io/snapshotPolicy";
 const RESTORE: &str = "splitmirror.io/restore";
 const WRITE_MOSTLY: &str = "splitmirror.io/writeMostly";
 
@@ -116,6 +118,8 @@ impl FromStr for Restore {
 pub struct SnapshotParams {
     /// Images in sync that a snapshot must leave.
     pub min_in_sync: usize,
+    /// Which image a snapshot becomes.
+    pub policy: SnapshotPolicy,
     /// The VolumeSnapshot that it is for.
     pub volume_snapshot: Option<ObjectRef>,
 }
@@ -226,6 +230,14 @@ fn write_mostly(key: &str, value: &str) -> Result<WriteMostly> {
     }
 }
 
+fn snapshot_policy(key: &str, value: &str) -> Result<SnapshotPolicy> {
+    match value {
+        "borrow" => Ok(SnapshotPolicy::Borrow),
+        "grow" => Ok(SnapshotPolicy::Grow),
+        _ => Err(Error::invalid(format!("parameter {key}: {value:?} is neither `borrow` nor `grow`"))),
+    }
+}
+
 fn check_rates(min: Option<u64>, max: Option<u64>) -> Result<()> {
     match (min, max) {
         (Some(min), Some(max)) if min > max => {
@@ -267,10 +279,11 @@ impl SnapshotParams {
     pub fn read(parameters: &HashMap<String, String>) -> Result<Self> {
         limits::map("parameters", parameters)?;
         let volume_snapshot = object(parameters, SNAPSHOT_NAMESPACE, SNAPSHOT_NAME);
-        let mut read = Self { min_in_sync: 1, volume_snapshot };
+        let mut read = Self { min_in_sync: 1, policy: SnapshotPolicy::default(), volume_snapshot };
         for (key, value) in sorted(parameters) {
             match key {
                 MIN_IN_SYNC => read.min_in_sync = number(key, value, 1..=IMAGES_MAX - 1)?,
+                SNAPSHOT_POLICY => read.policy = snapshot_policy(key, value)?,
                 SNAPSHOT_NAME | SNAPSHOT_NAMESPACE | CONTENT_NAME => {}
                 key => return Err(unknown(key)),
             }
@@ -291,6 +304,13 @@ impl GroupParams {
         for (key, value) in sorted(parameters) {
             match key {
                 MIN_IN_SYNC => read.min_in_sync = number(key, value, 1..=IMAGES_MAX - 1)?,
+                SNAPSHOT_POLICY if snapshot_policy(key, value)? == SnapshotPolicy::Grow => {
+                    let message = format!(
+                        "parameter {key}: the snapshots of a group cannot `grow`, only `borrow` images of their volumes"
+                    );
+                    return Err(Error::invalid(message));
+                }
+                SNAPSHOT_POLICY => {}
                 GROUP_NAME | GROUP_NAMESPACE | GROUP_CONTENT_NAME => {}
                 key => return Err(unknown(key)),
             }
@@ -393,6 +413,18 @@ mod tests {
         );
         let half = SnapshotParams::read(&map(&named[..1])).expect("all known");
         assert_eq!(half.volume_snapshot, None);
+    }
+
+    #[test]
+    fn a_snapshot_borrows_an_image_or_has_one_added_and_a_group_only_borrows() {
+        let read = |value| SnapshotParams::read(&map(&[(SNAPSHOT_POLICY, value)]));
+        assert_eq!(read("grow").map(|params| params.policy), Ok(SnapshotPolicy::Grow));
+        assert_eq!(read("borrow"), SnapshotParams::read(&map(&[])));
+        assert!(read("Grow").is_err());
+        let group = |value| GroupParams::read(&map(&[(SNAPSHOT_POLICY, value)]));
+        assert_eq!(group("borrow"), GroupParams::read(&map(&[])));
+        let error = group("grow").expect_err("refused");
+        assert!(error.message.contains("`borrow`"), "{error}");
     }
 
     #[test]

@@ -17,8 +17,8 @@ use crate::volume::info::VolumeInfo;
 use crate::volume::seen::{Seen, SlotSeen};
 use crate::volume::spec::{IMAGES_MAX, IMAGES_MIN, SIZE_MAX, VolumeSpec};
 use crate::volume::step::{Part, Step};
-use crate::volume::tags::VolumeTags;
-use crate::volume::{key, rollback};
+use crate::volume::tags::{ImageTags, VolumeTags};
+use crate::volume::{grow, key, rollback};
 
 /// Extents zeroed under one hold of the lock: short enough not to keep an admin's `lvs` waiting.
 const ZERO_TURN: Bytes = Bytes::mib(256);
@@ -109,9 +109,12 @@ impl<H: Host> Engine<H> {
             if session.is_syncing(&seen) || session.record_syncs(&name)? {
                 return Ok(None);
             }
-            if seen.leaving_slots().next().is_some() {
+            if seen.slots.len() > seen.staying() {
                 session.take_up(&name, self).map(drop)?;
                 return Ok(None);
+            }
+            if let Some(refusal) = grow::under_way(&seen) {
+                return Err(Error::Refused(refusal));
             }
             if let Some(snapshot) = seen.split_slots().find_map(|slot| seen.snapshot_key(slot)) {
                 let id = key::snapshot_id(&name, &snapshot);
@@ -242,8 +245,10 @@ impl<H: Host> Session<'_, H> {
         if size < spec.size || spec.limit.is_some_and(|limit| size > limit) {
             return differs(format!("has {size}"));
         }
-        if raid.slots.len() != spec.images {
-            return differs(format!("has {} images", raid.slots.len()));
+        let own = |tags: &ImageTags| tags.grown.is_none() && !tags.leaving;
+        let images = self.images_of(&lv.name).map(ImageTags::of).filter(own).count();
+        if images != spec.images {
+            return differs(format!("has {images} images"));
         }
         if raid.region_size.bytes() != spec.region_size {
             return differs(format!("has regions of {}", raid.region_size.bytes()));

@@ -122,6 +122,9 @@ impl<H: Host> Session<'_, H> {
             return Ok(Taken::UnderWay);
         }
         // What had to wait for the copy.
-        Ok(if matches!(self.bring_up(lv)?, Rest::Done) { Taken::Rests } else { Taken::UnderWay })
+        if matches!(self.bring_up(lv)?, Rest::Waiting(_)) {
+            return Ok(Taken::UnderWay);
+        }
+        self.cut_grown(lv)
     }
 }

@@ -15,6 +15,7 @@ use crate::units::Bytes;
 use crate::volume::info::VolumeInfo;
 use crate::volume::seen::Seen;
 use crate::volume::step::{Next, Step};
+use crate::volume::tags::Grown;
 use crate::volume::tune::{self, Change};
 use crate::volume::{bring_up, edits, images};
 
@@ -35,7 +36,7 @@ impl<H: Host> Engine<H> {
                 return Ok(None);
             }
             let seen = session.look(volume)?;
-            let wanted = change.images.unwrap_or(seen.staying());
+            let wanted = change.images.unwrap_or(seen.images());
             if let Some(refusal) = tune::refusal(&seen, change, wanted) {
                 return Err(Error::Refused(refusal));
             }
@@ -75,16 +76,32 @@ impl<H: Host> Engine<H> {
                 return Ok(None);
             }
             let seen = session.look(volume)?;
-            if seen.staying() >= wanted {
+            if seen.images() >= wanted {
                 return Ok(Some(None));
             }
             if session.may_become(&seen, wanted)? {
-                session.reserve_legs(&seen, wanted - seen.staying()).map(|legs| Some(Some(legs)))
+                session.reserve_legs(&seen, wanted - seen.images()).map(|legs| Some(Some(legs)))
             } else {
                 Ok(None)
             }
         })?;
-        let Some(legs) = reserved else { return Ok(()) };
+        match reserved {
+            Some(legs) => self.add_legs(volume, legs, None),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes reserved legs images of a volume, to be copied up, for itself or for a snapshot.
+    pub(super) fn add_legs(
+        &self,
+        volume: &LvName,
+        legs: Vec<LegExtents>,
+        grown: Option<&Grown>,
+    ) -> Result<()> {
+        let what = match grown {
+            Some(of) => format!("an image of volume {volume} for snapshot {:?}", of.snapshot),
+            None => format!("{} more images of volume {volume}", legs.len()),
+        };
         self.session(|session| {
             let seen = session.look(volume)?;
             let reserve = session.zero_superblocks(&seen, &legs)?;
@@ -96,8 +113,8 @@ impl<H: Host> Engine<H> {
             });
             let next =
                 edit::add_legs(session.group.vg(), volume, &reserve, legs.collect(), &session.created())?;
-            let next = edits::added(&next, &seen);
-            session.group.commit(session.host, next, &format!("{wanted} images of volume {volume}"))?;
+            let next = edits::added(&next, &seen, grown);
+            session.group.commit(session.host, next, &what)?;
             session.take_up(volume, self).map(drop)
         })
     }
@@ -106,11 +123,11 @@ impl<H: Host> Engine<H> {
 impl<H: Host> Session<'_, H> {
     /// Whether the volume can have so many images now; `false`: not while something is copied.
     fn may_become(&self, seen: &Seen, wanted: usize) -> Result<bool> {
-        let next = match wanted.cmp(&seen.staying()) {
+        let next = match wanted.cmp(&seen.images()) {
             std::cmp::Ordering::Equal => return Ok(true),
             std::cmp::Ordering::Less => images::shrink(seen, wanted),
             std::cmp::Ordering::Greater => match images::may_grow(seen, wanted) {
-                None => self.place_legs(seen, wanted - seen.staying()).map(|_| Next::Done)?,
+                None => self.place_legs(seen, wanted - seen.images()).map(|_| Next::Done)?,
                 Some(next) => next,
             },
         };

@@ -61,19 +61,20 @@ impl<H: Host> Engine<H> {
 }
 
 impl<H: Host> Session<'_, H> {
-    /// Volumes of which an image is new, leaves, is missing in its slot or on its way back, or was attached again by another tool, whose array another
-    /// tool has started, whose split was not pinned, or that are being rolled back. One that another LV is made on is not ours to take further until that is gone.
+    /// Volumes of which an image is new, leaves, is missing in its slot, is to be a snapshot or is on its way back, or was attached
+    /// again by another tool, whose array another tool has started, whose split was not pinned, or that are being rolled back. One
+    /// that another LV is made on is not ours to take further until that is gone.
     fn unfinished(&self) -> Result<Vec<LvName>> {
         let vg = self.group.vg();
         let mut unfinished = self.rolling_back();
         unfinished.extend(self.unfilled());
         for name in self.volume_names().into_iter().filter(|name| check::user_of(vg, name).is_none()) {
             let returning = self.images_of(&name).any(|image| {
-                let tags = tags::ImageTags::of(image);
+                let (tags, attached) = (tags::ImageTags::of(image), !image.is_tracked_image());
                 tags.merging
                     || tags.leaving
                     || tags.lost
-                    || (tags.snapshot.is_some() && !image.is_tracked_image())
+                    || (attached && (tags.snapshot.is_some() || tags.grown.is_some()))
             });
             if !unfinished.contains(&name)
                 && (returning || self.unpinned_split(&name).is_some() || self.is_strange(&name)?)

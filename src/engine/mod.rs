@@ -19,6 +19,7 @@ mod extents;
 mod format;
 pub mod group;
 mod group_snapshots;
+mod grow;
 mod images;
 mod info;
 mod merges;

@@ -10,18 +10,22 @@ use crate::report::Class;
 use crate::volume::edits::with_image_tags;
 use crate::volume::info::{SnapshotInfo, ViewInfo};
 use crate::volume::seen::Seen;
-use crate::volume::spec::SnapshotSpec;
+use crate::volume::spec::{SnapshotPolicy, SnapshotSpec};
 use crate::volume::step::Step;
-use crate::volume::tags::{ImageTags, VolumeTags};
+use crate::volume::tags::{Grown, ImageTags, VolumeTags};
 use crate::volume::{group, key, merge, split};
 
 impl<H: Host> Engine<H> {
-    /// Splits an image of a volume off, and keeps its slot. Repeating it gives the same snapshot.
+    /// Splits an image of a volume off, and keeps its slot. Repeating it gives the same snapshot. By `grow` an image is added first:
+    /// when this says that it is in progress, [`Engine::advance`] sees it through.
     ///
     /// # Errors
     /// The name is another volume's snapshot (`Exists`), no image can be spared (`Precondition`), a resync did not end
     /// in time (`InProgress`), there is no such volume (`NotFound`).
     pub fn create_snapshot(&self, spec: &SnapshotSpec) -> Result<SnapshotInfo> {
+        if spec.policy == SnapshotPolicy::Grow {
+            return self.create_grown(spec);
+        }
         let _guard = self.guard(&spec.volume)?;
         let volume = &spec.volume;
         self.wait(&format!("snapshot {:?} of volume {volume}", spec.name), |session| {
@@ -29,25 +33,12 @@ impl<H: Host> Engine<H> {
             if session.take_up(volume, self)? == Taken::NotUp {
                 return Ok(None);
             }
-            let wanted = split::Split {
-                name: spec.name.clone(),
-                now: session.host.now_unix_nanos(),
-                min_in_sync: spec.min_in_sync,
-                lent: None,
-            };
-            match session.split(volume, &wanted)? {
-                Rest::Waiting(_) => Ok(None),
-                Rest::Done => {
-                    let seen = session.look_deep(volume)?;
-                    let slot = seen.slot_of(&key::of(&spec.name));
-                    Ok(slot.and_then(|slot| session.snapshot_info(&seen, slot)))
-                }
-            }
+            session.cut(spec)
         })
     }
 
-    /// Merges a snapshot's image back. When this returns the snapshot is gone and the array is copying what is
-    /// marked; [`Engine::advance`] sees it through. A snapshot that does not exist is no error.
+    /// Merges a snapshot's image back, or has it leave when it was added for the snapshot. When this returns the snapshot is gone and
+    /// the array is copying what is marked; [`Engine::advance`] sees it through. A snapshot that does not exist is no error.
     ///
     /// # Errors
     /// A view shows it or it is mounted (`Precondition`), or the array is resyncing (`InProgress`).
@@ -62,7 +53,14 @@ impl<H: Host> Engine<H> {
                 return Ok(None);
             }
             let seen = session.look(&volume)?;
-            let Some(slot) = seen.slot_of(&snapshot) else { return Ok(Some(())) };
+            let Some(slot) = seen.slot_of(&snapshot) else {
+                let growing = session.growing(&volume).find(|of| key::of(&of.snapshot) == snapshot);
+                let Some(Grown { snapshot: name, .. }) = growing else { return Ok(Some(())) };
+                // Once it is copied it is cut, however few images stay in sync, and goes then.
+                let now = session.host.now_unix_nanos();
+                session.split(&volume, &split::Split { name, now, min_in_sync: 1, lent: None }).map(drop)?;
+                return Ok(None);
+            };
             if let Some(of) = &seen.slots[slot].tags.group {
                 let message = format!(
                     "snapshot {id} is one of group {}: delete the group, with all its snapshots",
@@ -76,6 +74,7 @@ impl<H: Host> Engine<H> {
             if matches!(rest, Rest::Waiting(_)) {
                 return Ok(None);
             }
+            session.finish_leaving(&volume).map(drop)?;
             session.finish_merges(&volume, self)?;
             Ok(Some(()))
         })
@@ -163,6 +162,24 @@ impl<H: Host> Session<'_, H> {
         )
     }
 
+    /// Drives a split and tells of it; `None` while it has to wait.
+    pub(super) fn cut(&mut self, spec: &SnapshotSpec) -> Result<Option<SnapshotInfo>> {
+        let wanted = split::Split {
+            name: spec.name.clone(),
+            now: self.host.now_unix_nanos(),
+            min_in_sync: spec.min_in_sync,
+            lent: None,
+        };
+        match self.split(&spec.volume, &wanted)? {
+            Rest::Waiting(_) => Ok(None),
+            Rest::Done => {
+                let seen = self.look_deep(&spec.volume)?;
+                let slot = seen.slot_of(&key::of(&spec.name));
+                Ok(slot.and_then(|slot| self.snapshot_info(&seen, slot)))
+            }
+        }
+    }
+
     /// A split that was begun and not pinned is seen through, whoever asked for it; one of a group is given up.
     pub(super) fn finish_split(&mut self, volume: &LvName) -> Result<()> {
         let Some(tags) = self.unpinned_split(volume) else { return Ok(()) };
@@ -220,8 +237,12 @@ impl<H: Host> Session<'_, H> {
     }
 
     /// A snapshot's name is taken if another volume or a group has it.
-    fn refuse_foreign_name(&self, spec: &SnapshotSpec) -> Result<()> {
+    pub(super) fn refuse_foreign_name(&self, spec: &SnapshotSpec) -> Result<()> {
         for volume in self.volume_names() {
+            if volume != spec.volume && self.growing(&volume).any(|of| of.snapshot == spec.name) {
+                let message = format!("snapshot {:?} is being made, of volume {volume}", spec.name);
+                return Err(Error::refused(Class::Exists, message));
+            }
             let Some(tags) =
                 self.snapshots_of(&volume).find(|tags| tags.snapshot.as_ref() == Some(&spec.name))
             else {

@@ -96,6 +96,7 @@ mod tests {
             index,
             state: *state,
             device: "/dev/sda".to_owned(),
+            grown: false,
             write_mostly: false,
             snapshot: None,
             lent_to: None,

@@ -32,12 +32,8 @@ impl<H: Host + 'static, M: Mounts> OnePool<H, M> {
     }
 
     fn mirror(&self, volume: VolumeInfo) -> Volume {
-        Volume {
-            id: volume.id.into(),
-            node: self.node.clone(),
-            size: volume.size,
-            kind: Kind::Mirror { images: volume.slots.len() },
-        }
+        let kind = Kind::Mirror { images: volume.images() };
+        Volume { id: volume.id.into(), node: self.node.clone(), size: volume.size, kind }
     }
 
     fn view(&self, view: ViewInfo) -> Volume {
@@ -138,6 +134,7 @@ impl<H: Host + 'static, M: Mounts> Backend for OnePool<H, M> {
             name: wish.name.clone(),
             volume: pool::lv(&wish.volume)?,
             min_in_sync: wish.min_in_sync,
+            policy: wish.policy,
         };
         let snapshot = self.pool.change(move |engine| engine.create_snapshot(&spec)).await?;
         Ok(self.snapshot(snapshot))

@@ -232,7 +232,8 @@ fn follow(seen: &Seen) -> Option<Next> {
     if !status.is_settled() {
         return None;
     }
-    let moving = seen.slots.iter().any(|slot| slot.tags.merging || slot.is_leaving());
+    let going = table.slots.len() > seen.staying();
+    let moving = going || seen.slots.iter().any(|slot| slot.tags.merging);
     if table.len >= seen.len && (is_tuned(seen) || moving || status.health.contains(&Health::Dead)) {
         return None;
     }

@@ -7,7 +7,7 @@ use crate::lvm2::edit::{self, EditError};
 use crate::lvm2::model::{LogicalVolume, VolumeGroup};
 use crate::volume::seen::{Seen, SlotSeen};
 use crate::volume::step::Edit;
-use crate::volume::tags::{self, ImageTags, Membership, VolumeTags};
+use crate::volume::tags::{self, Grown, ImageTags, Membership, VolumeTags};
 
 /// The flag of an LV that LVM2 does not activate unless it is told to ignore it.
 pub const ACTIVATION_SKIP: &str = "ACTIVATION_SKIP";
@@ -41,7 +41,7 @@ pub fn apply(vg: &VolumeGroup, seen: &Seen, edit: &Edit) -> Result<VolumeGroup, 
             let vg = edit::mark_split(vg, lv, *slot)?;
             let vg = with_image_tags(&vg, seen, *slot, |tags| {
                 let (snapshot, cut, lent) = (Some(name.clone()), Some(*cut), lent.clone());
-                *tags = ImageTags { snapshot, cut, lent, ..ImageTags::default() };
+                *tags = ImageTags { snapshot, cut, lent, ..tags.afresh() };
             });
             Ok(with_volume_tags(&vg, seen, |tags| tags.pending = true))
         }
@@ -58,7 +58,7 @@ pub fn apply(vg: &VolumeGroup, seen: &Seen, edit: &Edit) -> Result<VolumeGroup, 
         }
         Edit::Unsplit { slot } => {
             let vg = edit::mark_merged(vg, lv, *slot)?;
-            let vg = with_image_tags(&vg, seen, *slot, |tags| *tags = ImageTags::default());
+            let vg = with_image_tags(&vg, seen, *slot, |tags| *tags = tags.afresh());
             Ok(with_volume_tags(&vg, seen, |tags| tags.pending = false))
         }
         Edit::Merge { slot, rebuild } => {
@@ -81,17 +81,24 @@ pub fn apply(vg: &VolumeGroup, seen: &Seen, edit: &Edit) -> Result<VolumeGroup, 
         Edit::SwapPinned => Ok(with_volume_tags(vg, seen, |tags| tags.pending = false)),
         Edit::Merged { slot } => {
             let vg = edit::set_rebuild(vg, lv, *slot, false)?;
-            Ok(with_image_tags(&vg, seen, *slot, |tags| *tags = ImageTags::default()))
+            Ok(with_image_tags(&vg, seen, *slot, |tags| *tags = tags.afresh()))
         }
         Edit::SwapLost { source } => swap_lost(vg, seen, *source),
+        Edit::GrowAgain { slot, grown } => {
+            let vg = attach(vg, seen, *slot, true)?;
+            let vg = with_image_tags(&vg, seen, *slot, |tags| tags.grown = Some(grown.clone()));
+            Ok(with_volume_tags(&vg, seen, |tags| tags.pending = true))
+        }
         Edit::Leave { slots } => {
+            let out = |slot: usize| seen.slots[slot].is_split();
             let vg = slots.iter().try_fold(vg.clone(), |vg, slot| {
-                let vg = edit::mark_split(&vg, lv, *slot)?;
+                let vg = if out(*slot) { vg } else { edit::mark_split(&vg, lv, *slot)? };
                 Ok(with_image_tags(&vg, seen, *slot, |tags| {
                     *tags = ImageTags { leaving: true, ..ImageTags::default() };
                 }))
             })?;
-            Ok(with_volume_tags(&vg, seen, |tags| tags.pending = true))
+            let swaps = slots.iter().any(|slot| !out(*slot));
+            Ok(with_volume_tags(&vg, seen, |tags| tags.pending |= swaps))
         }
         Edit::Adopted => Ok(with_volume_tags(vg, seen, |tags| tags.adopting = false)),
         Edit::Left => edit::remove_legs(vg, lv, seen.staying()),
@@ -113,14 +120,15 @@ pub fn apply_all<'a>(
     edits.into_iter().try_fold(vg.clone(), |vg, (seen, edit)| apply(&vg, seen, edit))
 }
 
-/// New images, which the metadata has already, are to be copied up; pending.
+/// New images, which the metadata has already, are to be copied up, for the volume or for a snapshot; pending.
 #[must_use]
-pub fn added(vg: &VolumeGroup, seen: &Seen) -> VolumeGroup {
+pub fn added(vg: &VolumeGroup, seen: &Seen, grown: Option<&Grown>) -> VolumeGroup {
+    let tags = ImageTags { merging: true, grown: grown.cloned(), ..ImageTags::default() };
     let mut vg = vg.clone();
     let slots = vg.lv(&seen.lv.name).and_then(LogicalVolume::raid1).map(|raid| raid.slots.clone());
     for names in slots.into_iter().flatten().skip(seen.slots.len()) {
         if let Some(image) = vg.lv_mut(&names.image) {
-            image.tags.extend(ImageTags { merging: true, ..ImageTags::default() }.render());
+            image.tags.extend(tags.render());
         }
     }
     // As beside any full copy: see `require_full_copy`.
@@ -210,13 +218,15 @@ fn attach(vg: &VolumeGroup, seen: &Seen, slot: usize, full: bool) -> Result<Volu
     let vg = edit::mark_merged(vg, &seen.lv.name, slot)?;
     let vg = if full { require_full_copy(&vg, seen, slot)? } else { vg };
     Ok(with_image_tags(&vg, seen, slot, |tags| {
-        *tags = ImageTags { merging: true, events: tags.events, ..ImageTags::default() };
+        *tags = ImageTags { merging: true, events: tags.events, ..tags.afresh() };
     }))
 }
 
 fn rebuild(vg: &VolumeGroup, seen: &Seen, slot: usize) -> Result<VolumeGroup, EditError> {
     let vg = require_full_copy(vg, seen, slot)?;
-    Ok(with_image_tags(&vg, seen, slot, |tags| *tags = ImageTags { merging: true, ..ImageTags::default() }))
+    // What another tool has merged is one of the volume's images from now on.
+    let keeps = |tags: &ImageTags| if tags.snapshot.is_some() { ImageTags::default() } else { tags.afresh() };
+    Ok(with_image_tags(&vg, seen, slot, |tags| *tags = ImageTags { merging: true, ..keeps(tags) }))
 }
 
 /// Marks an image for a full copy, and with it every other split: the kernel begins a full copy by writing a bitmap without

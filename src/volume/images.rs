@@ -21,7 +21,7 @@ use crate::volume::seen::Seen;
 use crate::volume::spec::{IMAGES_MAX, IMAGES_MIN};
 use crate::volume::split::settled;
 use crate::volume::step::{Edit, Next, Part, Refusal, Step, Waiting};
-use crate::volume::{clone, key, rollback, tables};
+use crate::volume::{clone, grow, key, rollback, tables};
 
 /// Fewest images in sync that must stay when others leave: what is written must not lose its redundancy.
 const IN_SYNC_MIN: usize = 2;
@@ -36,7 +36,7 @@ pub struct Memo {
 /// Whether more images can be added now: `None`, or why not. The volume has been brought up.
 #[must_use]
 pub fn may_grow(seen: &Seen, images: usize) -> Option<Next> {
-    refused(seen, images).or_else(|| settled(seen))
+    refused(seen, images).or_else(|| grow::in_the_way(seen).map(Next::Refuse)).or_else(|| settled(seen))
 }
 
 /// What next, so that only `images` stay. The volume has been brought up.
@@ -45,10 +45,11 @@ pub fn shrink(seen: &Seen, images: usize) -> Next {
     if let Some(not_now) = refused(seen, images) {
         return not_now;
     }
-    if seen.staying() <= images {
-        return Next::Done;
+    let Some(first) = seen.own_slots().nth(images) else { return Next::Done };
+    let go: Vec<usize> = (first..seen.staying()).filter(|slot| !seen.is_parked(*slot)).collect();
+    if let Some(refusal) = grow::under_way(seen) {
+        return Next::Refuse(refusal);
     }
-    let go: Vec<usize> = (images..seen.staying()).collect();
     if let Some(slot) = go.iter().find(|slot| seen.slots[**slot].is_split()) {
         let snapshot = seen.snapshot_key(*slot).map(|key| key::snapshot_id(&seen.lv.name, &key));
         let message = format!(
@@ -63,7 +64,7 @@ pub fn shrink(seen: &Seen, images: usize) -> Next {
     }
     let Some((_, status)) = seen.running() else { return inactive(seen) };
     let in_sync = |slot: &usize| status.health.get(*slot) == Some(&Health::InSync);
-    let stay = seen.attached_slots().filter(|slot| *slot < images).filter(in_sync).count();
+    let stay = seen.attached_slots().filter(|slot| *slot < first).filter(in_sync).count();
     if stay < IN_SYNC_MIN {
         let message = format!(
             "volume {} would have {stay} image{} in sync and {IN_SYNC_MIN} must stay: delete a snapshot of it first",
@@ -110,10 +111,11 @@ pub fn finish(seen: &Seen, memo: &Memo) -> Next {
             }
         }
     }
-    Next::Do(Step::Commit(Edit::Left))
+    // The others keep their slots until those behind them go.
+    if seen.slots.len() > seen.staying() { Next::Do(Step::Commit(Edit::Left)) } else { Next::Done }
 }
 
-fn refused(seen: &Seen, images: usize) -> Option<Next> {
+pub(crate) fn refused(seen: &Seen, images: usize) -> Option<Next> {
     let possible: RangeInclusive<usize> = IMAGES_MIN..=IMAGES_MAX;
     if !possible.contains(&images) {
         let message = format!("{images} images: a volume has {IMAGES_MIN} to {IMAGES_MAX}");

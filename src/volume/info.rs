@@ -41,6 +41,9 @@ pub struct SlotInfo {
     /// Its disk seeks.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rotational: bool,
+    /// The snapshot that its image was added for, and goes with. Before it is cut that is not among the volume's snapshots.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grown: Option<String>,
     /// The snapshot its image is, when it is split.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,
@@ -98,6 +101,19 @@ pub struct VolumeInfo {
     pub filling: Option<Progress>,
     /// Why it is not as it should be; empty when all is well.
     pub problems: Vec<String>,
+}
+
+impl VolumeInfo {
+    /// The slots of its own images: not of those that were added for snapshots.
+    pub fn own_slots(&self) -> impl Iterator<Item = &SlotInfo> {
+        self.slots.iter().filter(|slot| slot.grown.is_none())
+    }
+
+    /// How many images are its own.
+    #[must_use]
+    pub fn images(&self) -> usize {
+        self.own_slots().count()
+    }
 }
 
 /// How far it is what is being copied.

@@ -11,6 +11,8 @@
 //!        fewer sectors were copied than were marked -> commit REBUILD, swap with `rebuild N`
 //!   -> commit not `merging`
 //! ```
+//!
+//! An image that was added for the snapshot only is not merged: it leaves, see [`super::images`].
 
 use crate::raid::{self, Health, RaidTable};
 use crate::report::Class;
@@ -32,7 +34,7 @@ pub struct Memo {
 /// What next, to begin merging the image of `slot`. The volume has been brought up, and no view shows it.
 #[must_use]
 pub fn begin(seen: &Seen, slot: usize) -> Next {
-    if !seen.slots[slot].is_split() {
+    if !seen.slots[slot].is_split() || seen.slots[slot].is_leaving() {
         return Next::Done;
     }
     if seen.running().is_none() {
@@ -51,6 +53,9 @@ pub fn begin(seen: &Seen, slot: usize) -> Next {
     if of.image_dev.as_ref().is_some_and(|dev| dev.info.open_count > 0) {
         let message = format!("snapshot {} of {} is in use: unmount it first", of.image.name, seen.lv.name);
         return Refusal::because(Class::Precondition, message);
+    }
+    if of.tags.grown.is_some() {
+        return Next::Do(Step::Commit(Edit::Leave { slots: vec![slot] }));
     }
     // Without an event count nobody can say who assembled this image since it was split.
     let rebuild = of.tags.full.is_some() || of.tags.events.is_none();
@@ -136,7 +141,7 @@ pub fn stray(seen: &Seen) -> Option<Edit> {
         .attached_slots()
         .filter(|slot| {
             let tags = &seen.slots[*slot].tags;
-            !tags.merging && (tags.snapshot.is_some() || !table.has_leg(*slot))
+            !tags.merging && (tags.snapshot.is_some() || tags.leaving || !table.has_leg(*slot))
         })
         .collect();
     (!slots.is_empty()).then_some(Edit::Rebuild { slots })

@@ -11,6 +11,7 @@ pub mod create;
 pub mod detach;
 pub mod edits;
 pub mod group;
+pub mod grow;
 pub mod images;
 pub mod info;
 pub mod key;

@@ -198,10 +198,36 @@ impl Seen {
         (0..self.slots.len()).filter(|slot| self.slots[*slot].is_leaving())
     }
 
-    /// How many slots there are without those that leave, which are the last.
+    /// How many slots there are without those that leave and have none behind them that stays.
     #[must_use]
     pub fn staying(&self) -> usize {
         self.slots.iter().rposition(|slot| !slot.is_leaving()).map_or(0, |last| last + 1)
+    }
+
+    /// Slots whose images are the volume's own: not added for a snapshot, and not leaving.
+    pub fn own_slots(&self) -> impl Iterator<Item = usize> + '_ {
+        let is_own = |of: &SlotSeen| of.tags.grown.is_none() && !of.is_leaving();
+        (0..self.slots.len()).filter(move |slot| is_own(&self.slots[*slot]))
+    }
+
+    /// How many images are the volume's own.
+    #[must_use]
+    pub fn images(&self) -> usize {
+        self.own_slots().count()
+    }
+
+    /// Whether the image in a slot waits to leave until those behind it do: its slot is kept, and empty.
+    #[must_use]
+    pub fn is_parked(&self, slot: usize) -> bool {
+        self.slots[slot].is_leaving() && slot < self.staying()
+    }
+
+    /// The slot whose image was added for the snapshot with this key, which is not cut yet.
+    #[must_use]
+    pub fn growing(&self, snapshot: &LvName) -> Option<usize> {
+        let is_for =
+            |of: &SlotSeen| of.tags.grown.as_ref().is_some_and(|for_| key::of(&for_.snapshot) == *snapshot);
+        self.slots.iter().position(|of| !of.is_split() && is_for(of))
     }
 
     /// Slots that have no image.
@@ -212,6 +238,11 @@ impl Seen {
     /// Slots that the metadata attaches and whose disks are there.
     pub fn attached_slots(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.slots.len()).filter(|slot| self.slots[*slot].is_attached())
+    }
+
+    /// Attached slots, but those whose images were added for a snapshot and are kept for it.
+    pub fn spare_slots(&self) -> impl Iterator<Item = usize> + '_ {
+        self.attached_slots().filter(|slot| self.slots[*slot].tags.grown.is_none())
     }
 
     /// The live table and status, when the array runs undisturbed.

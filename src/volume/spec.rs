@@ -59,6 +59,18 @@ pub struct SnapshotSpec {
     pub volume: LvName,
     /// In-sync images that the split must leave attached.
     pub min_in_sync: usize,
+    /// Which image it becomes.
+    pub policy: SnapshotPolicy,
+}
+
+/// Which image a snapshot becomes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SnapshotPolicy {
+    /// One that the volume has: merged again when the snapshot is deleted.
+    #[default]
+    Borrow,
+    /// One that is added for it and copied first: removed when the snapshot is deleted.
+    Grow,
 }
 
 /// Snapshots of several volumes of one pool, to be cut at one instant.

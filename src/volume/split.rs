@@ -16,7 +16,7 @@ use crate::raid::{self, Health};
 use crate::report::Class;
 use crate::volume::seen::{Seen, SlotSeen};
 use crate::volume::step::{Edit, Next, Part, Refusal, Step, Waiting};
-use crate::volume::{clone, key, rollback, tables};
+use crate::volume::{clone, grow, key, rollback, tables};
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -118,8 +118,8 @@ pub(crate) fn settled(seen: &Seen) -> Option<Next> {
         return Some(Refusal::because(Class::Precondition, message));
     }
     let whole = seen.attached_slots().all(|slot| table.has_leg(slot));
-    let resting =
-        seen.slots.iter().all(|slot| !slot.tags.merging && !slot.is_leaving()) && !seen.tags.pending;
+    let going = seen.slots.len() > seen.staying();
+    let resting = !going && seen.slots.iter().all(|slot| !slot.tags.merging) && !seen.tags.pending;
     if !(status.is_settled() && whole && resting) {
         return Some(Next::Wait(Waiting::Sync));
     }
@@ -138,7 +138,14 @@ fn choose(seen: &Seen, split: &Split) -> Next {
         );
         return Refusal::because(Class::Precondition, message);
     }
-    match pick(seen, split.min_in_sync) {
+    let picked = match seen.growing(&taken) {
+        Some(slot) => match grow::refusal(seen, slot, split.min_in_sync) {
+            Some(refusal) => return Next::Refuse(refusal),
+            None => Some(slot),
+        },
+        None => pick(seen, split.min_in_sync),
+    };
+    match picked {
         // By others than the array.
         Some(slot) if seen.slots[slot].image_dev.as_ref().is_some_and(|dev| dev.info.open_count > 1) => {
             Next::Wait(Waiting::Closed)
@@ -153,7 +160,7 @@ fn choose(seen: &Seen, split: &Split) -> Next {
             }))
         }
         None => {
-            let attached = seen.attached_slots().count();
+            let attached = seen.spare_slots().count();
             let message = format!(
                 "volume {} has {attached} in-sync image{} attached and {} must stay: delete a snapshot of it, or use a \
                  volume of more images",
@@ -172,7 +179,7 @@ fn choose(seen: &Seen, split: &Split) -> Next {
 /// last. The last image that is good to read from is never taken while another can be.
 #[must_use]
 pub fn pick(seen: &Seen, min_in_sync: usize) -> Option<usize> {
-    let attached: Vec<usize> = seen.attached_slots().collect();
+    let attached: Vec<usize> = seen.spare_slots().collect();
     if attached.len() < min_in_sync.max(1) + 1 {
         return None;
     }

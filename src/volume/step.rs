@@ -6,6 +6,7 @@ use crate::host::TargetLine;
 use crate::raid::{CloneTable, RaidTable};
 use crate::report::Class;
 use crate::units::Bytes;
+use crate::volume::tags::Grown;
 
 /// What a state machine wants next.
 #[derive(Clone, Debug, PartialEq)]
@@ -252,12 +253,19 @@ pub enum Edit {
     },
     /// The clone's array holds everything: it is the volume from now on; pending.
     Filled,
-    /// The last images are to leave for good; pending.
+    /// An image that waits to leave comes back, to be another snapshot; pending.
+    GrowAgain {
+        /// Its slot.
+        slot: usize,
+        /// What it will be.
+        grown: Grown,
+    },
+    /// Images are to leave for good; pending when they are in the array.
     Leave {
         /// Their slots.
         slots: Vec<usize>,
     },
-    /// What was leaving has left: its extents are free.
+    /// What was leaving, behind all that stay, has left: its extents are free.
     Left,
     /// What was made of a snapshot's image runs as an array of its own.
     Adopted,

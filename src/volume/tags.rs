@@ -9,7 +9,8 @@
 //! name is. On an image: the snapshot it is, when it was cut, the event count of its superblock once the split is pinned, the
 //! group of snapshots it was cut with, the read-only volumes that show it, why its merge must be in full, `merging` from the
 //! merge until the resync is known to be complete, `leaving` from when it is to go for good until its extents are free; `lent`
-//! to the clone that it was split off for; `lost` while a slot has no image.
+//! to the clone that it was split off for; `lost` while a slot has no image; `grown` for the snapshot that it was added for, and
+//! how many images must be in sync beside it when that is cut.
 //!
 //! Any text is kept in a tag's alphabet by writing other bytes as `+XX`.
 //! Source: LVM2 `lib/misc/lvm-string.c` (characters allowed in tags).
@@ -42,6 +43,8 @@ mod key {
     pub const FULL: &str = "full";
     pub const MERGING: &str = "merging";
     pub const LEAVING: &str = "leaving";
+    pub const GROWN: &str = "grown";
+    pub const MIN_IN_SYNC: &str = "min-in-sync";
     pub const LOST: &str = "lost";
     pub const RESERVE: &str = "reserve";
 }
@@ -148,6 +151,15 @@ pub struct Membership {
     pub members: usize,
 }
 
+/// That an image was added for a snapshot only, and goes with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grown {
+    /// The name of the snapshot.
+    pub snapshot: String,
+    /// In-sync images that the split must leave attached.
+    pub min_in_sync: usize,
+}
+
 /// What the tags of an image say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageTags {
@@ -169,6 +181,8 @@ pub struct ImageTags {
     pub lent: Option<String>,
     /// It leaves the volume for good.
     pub leaving: bool,
+    /// It was added for this snapshot only, and leaves when that is deleted.
+    pub grown: Option<Grown>,
     /// There is none: its slot gets a new one when the group has room.
     pub lost: bool,
 }
@@ -178,18 +192,20 @@ impl ImageTags {
     #[must_use]
     pub fn of(lv: &LogicalVolume) -> Self {
         let number = |key| value(lv, key).and_then(|text| text.parse().ok());
-        let members = || number(key::MEMBERS).and_then(|members| usize::try_from(members).ok());
+        let count = |key| number(key).and_then(|count| usize::try_from(count).ok());
         Self {
             snapshot: value(lv, key::SNAPSHOT),
             cut: number(key::CUT),
             events: number(key::EVENTS),
             group: value(lv, key::GROUP)
-                .map(|group| Membership { group, members: members().unwrap_or_default() }),
+                .map(|group| Membership { group, members: count(key::MEMBERS).unwrap_or_default() }),
             views: values(lv, key::VIEW).collect(),
             full: value(lv, key::FULL),
             merging: has(lv, key::MERGING),
             lent: value(lv, key::LENT),
             leaving: has(lv, key::LEAVING),
+            grown: value(lv, key::GROWN)
+                .map(|snapshot| Grown { snapshot, min_in_sync: count(key::MIN_IN_SYNC).unwrap_or(1) }),
             lost: has(lv, key::LOST),
         }
     }
@@ -209,8 +225,17 @@ impl ImageTags {
         tags.extend(self.merging.then(|| mark(key::MERGING)));
         tags.extend(self.lent.as_deref().map(|name| pair(key::LENT, name)));
         tags.extend(self.leaving.then(|| mark(key::LEAVING)));
+        if let Some(Grown { snapshot, min_in_sync }) = &self.grown {
+            tags.extend([pair(key::GROWN, snapshot), pair(key::MIN_IN_SYNC, &min_in_sync.to_string())]);
+        }
         tags.extend(self.lost.then(|| mark(key::LOST)));
         tags
+    }
+
+    /// Those of an image of which nothing else is known: what it was added for stays true.
+    #[must_use]
+    pub fn afresh(&self) -> Self {
+        Self { grown: self.grown.clone(), ..Self::default() }
     }
 }
 
@@ -288,8 +313,9 @@ mod tests {
         #[test]
         fn any_text_survives_in_a_tag(name in ".{0,128}", view in ".{0,128}", cut: u64) {
             let group = Some(Membership { group: name.clone(), members: 2 });
+            let grown = Some(Grown { snapshot: name.clone(), min_in_sync: 2 });
             let tags = ImageTags {
-                snapshot: Some(name), views: vec![view], cut: Some(cut), group, ..Default::default()
+                snapshot: Some(name), views: vec![view], cut: Some(cut), group, grown, ..Default::default()
             };
             let rendered = tags.render();
             for tag in &rendered {

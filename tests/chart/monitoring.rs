@@ -65,6 +65,7 @@ fn observation() -> Observation {
             device: "/dev/sda".into(),
             write_mostly: false,
             rotational: false,
+            grown: None,
             snapshot: None,
             lent: None,
         }],

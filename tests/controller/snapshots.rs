@@ -42,6 +42,25 @@ fn a_snapshot_is_made_by_its_volumes_node_and_told() {
 }
 
 #[test]
+fn a_snapshot_for_which_an_image_is_added_leaves_all_of_the_volume() {
+    let cluster = Cluster::new();
+    cluster.life(async |driver| {
+        driver.volume("pvc-1").await;
+        let grown = |min_in_sync: &str| {
+            let mut request = snapshot("snapshot-1", "pvc-1");
+            let parameters =
+                [("splitmirror.io/minInSync", min_in_sync), ("splitmirror.io/snapshotPolicy", "grow")];
+            request.parameters.extend(parameters.map(|(key, value)| (key.to_owned(), value.to_owned())));
+            request
+        };
+        refused(driver.split(grown("4")).await, Code::FailedPrecondition, "leave 4 images in sync");
+        driver.split(grown("3")).await.expect("its images are three");
+    });
+    let object = cluster.get("mirrorsnapshots", "snapshot-1").expect("it is there");
+    assert_eq!((&object["spec"]["policy"], &object["spec"]["minInSync"]), (&"grow".into(), &3.into()));
+}
+
+#[test]
 fn a_name_is_one_volumes_only() {
     let cluster = Cluster::new();
     cluster.life(async |driver| {

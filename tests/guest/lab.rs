@@ -9,7 +9,7 @@ use splitmirror::ids::{LvName, VgName};
 use splitmirror::report::chain;
 use splitmirror::units::Bytes;
 use splitmirror::volume::info::{SlotState, SnapshotInfo, VolumeInfo};
-use splitmirror::volume::spec::{GroupSpec, SnapshotSpec, VolumeSpec};
+use splitmirror::volume::spec::{GroupSpec, SnapshotPolicy, SnapshotSpec, VolumeSpec};
 
 use crate::aligned::Aligned;
 use crate::writer::open_direct;
@@ -83,7 +83,17 @@ pub fn volume_spec(name: &str, images: usize) -> VolumeSpec {
 }
 
 pub fn snapshot_spec(name: &str, volume: &str) -> SnapshotSpec {
-    SnapshotSpec { name: name.into(), volume: volume.parse().expect("legal"), min_in_sync: 1 }
+    SnapshotSpec {
+        name: name.into(),
+        volume: volume.parse().expect("legal"),
+        min_in_sync: 1,
+        policy: SnapshotPolicy::Borrow,
+    }
+}
+
+/// A snapshot for which an image is added.
+pub fn grown_spec(name: &str, volume: &str) -> SnapshotSpec {
+    SnapshotSpec { policy: SnapshotPolicy::Grow, ..snapshot_spec(name, volume) }
 }
 
 pub fn group_spec(name: &str, volumes: &[&str]) -> GroupSpec {
@@ -107,6 +117,12 @@ pub fn split<H: Host>(engine: &Engine<H>, name: &str, volume: &str) -> Outcome<S
         return Err(format!("snapshot {name} is not ready: {info:?}"));
     }
     Ok(info)
+}
+
+/// A snapshot for which an image is added.
+pub fn grow<H: Host>(engine: &Engine<H>, name: &str, volume: &str) -> Outcome<SnapshotInfo> {
+    let info = engine.create_snapshot(&grown_spec(name, volume)).map_err(say)?;
+    if info.ready { Ok(info) } else { Err(format!("snapshot {name} is not ready: {info:?}")) }
 }
 
 /// Merges a snapshot and waits until the image is equal.

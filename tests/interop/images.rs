@@ -63,6 +63,56 @@ pub fn lvm2_reads_every_state_of_a_change_of_images_without_a_warning(disks: &[P
     Ok(())
 }
 
+/// The process dies at each call while an image is added for a snapshot, and while it leaves; LVM2 looks at what is there.
+pub fn lvm2_reads_every_state_of_a_grown_snapshot_without_a_warning(disks: &[PathBuf]) -> Outcome {
+    let life = |engine: &Engine<CutHost<splitmirror::host::linux::LinuxHost>>| -> Outcome {
+        lab::grow(engine, "s", "v")?;
+        engine.delete_snapshot("v@s").map_err(say)
+    };
+    let stage = || -> Outcome {
+        lab::wipe(disks)?;
+        let engine = lab::new_pool(disks, 3)?;
+        lab::new_volume(&engine, "v", 2).map(|_| ())
+    };
+    stage()?;
+    let calls = {
+        let engine = lab::open_on(CutHost::new(lab::host(), Cutter::die_at(u64::MAX)))?;
+        life(&engine)?;
+        engine.host().moments()
+    };
+    for k in (0..calls).step_by(2) {
+        let at = |error: String| format!("call {k} of {calls}: {error}");
+        stage().map_err(at)?;
+        let engine = lab::open_on(CutHost::new(lab::host(), Cutter::die_at(k))).map_err(at)?;
+        drop(survive(|| life(&engine)));
+        drop(engine);
+        for words in ["vgck pool", "lvs -a -o +devices,lv_attr,seg_pe_ranges pool"] {
+            match calm(words) {
+                Err(said) if said.contains("ignoring metadata seqno") => {}
+                Err(said) if said.contains("open failed: No such file or directory") => {}
+                said => said.map(drop).map_err(at)?,
+            }
+        }
+        let engine = lab::open().map_err(at)?;
+        ensure(engine.recover().map_err(say)?.is_empty(), || at("it does not come up".into()))?;
+        lab::settle(&engine).map_err(at)?;
+        ensure(lab::legs_are_equal(&engine, "v")? == 2, || at("an image is missing".into()))?;
+        lab::merge(&engine, "v@s").map_err(at)?;
+        shows("v", &[("segtype", "raid1"), ("stripes", "2"), ("copy_percent", "100.00")]).map_err(at)?;
+    }
+    is_content(&disks[..3])?;
+    let engine = lab::open()?;
+    lab::grow(&engine, "one", "v")?;
+    is_content(&disks[..3])?;
+    lvm("lvchange -an pool/v")?;
+    lvm("lvchange -ay pool/v")?;
+    ensure(engine.recover().map_err(say)?.is_empty(), || "it does not come up".into())?;
+    lab::merge(&engine, "v@one")?;
+    ensure(lab::legs_are_equal(&engine, "v")? == 2, || "an image is missing".into())?;
+    ensure(visible()? == ["v"], || "something else is visible".into())?;
+    is_content(&disks[..3])
+}
+
 /// What one has added the other takes away, under load.
 pub fn images_are_added_and_removed_by_us_and_by_lvm2_in_turns(disks: &[PathBuf]) -> Outcome {
     let engine = lab::new_pool(disks, 4)?;

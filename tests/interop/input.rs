@@ -117,7 +117,7 @@ pub fn any_name_of_128_bytes_is_taken(disks: &[PathBuf]) -> Outcome {
             .create_volume(&VolumeSpec { size: Bytes::mib(4), ..lab::volume_spec(name, 2) })
             .map_err(|e| format!("{name:?}: {}", chain(&e)))?;
         ensure(volume.name.as_ref() == Some(name), || format!("{volume:?}"))?;
-        let spec = SnapshotSpec { name: name.clone(), volume: volume.id.clone(), min_in_sync: 1 };
+        let spec = lab::snapshot_spec(name, volume.id.as_str());
         let snapshot = engine.create_snapshot(&spec).map_err(|e| format!("{name:?}: {}", chain(&e)))?;
         ensure(snapshot.name.as_ref() == Some(name), || format!("{snapshot:?}"))?;
         let view = engine.create_view(&format!("{name}v"), &snapshot.id).map_err(say)?;

@@ -25,13 +25,14 @@ pub struct Operation {
     run: fn(&dyn Operator) -> Outcome,
     /// Snapshots that exist when it is done.
     snapshots: &'static [&'static str],
-    /// Images that the volume has then.
+    /// Images that the volume has then, without those that are there for snapshots.
     images: usize,
 }
 
 /// The engine, whatever its host.
 pub trait Operator {
     fn split(&self, name: &str) -> Outcome;
+    fn grow(&self, name: &str) -> Outcome;
     fn merge(&self, name: &str) -> Outcome;
     fn create(&self, name: &str) -> Outcome;
     fn delete(&self, name: &str) -> Outcome;
@@ -45,6 +46,9 @@ pub trait Operator {
 impl<H: Host> Operator for Engine<H> {
     fn split(&self, name: &str) -> Outcome {
         lab::split(self, name, "v").map(|_| ())
+    }
+    fn grow(&self, name: &str) -> Outcome {
+        lab::grow(self, name, "v").map(|_| ())
     }
     fn merge(&self, name: &str) -> Outcome {
         lab::merge(self, &format!("v@{name}"))
@@ -73,7 +77,7 @@ impl<H: Host> Operator for Engine<H> {
     }
 }
 
-pub const OPERATIONS: [Operation; 15] = [
+pub const OPERATIONS: [Operation; 17] = [
     Operation { name: "split", prepare: |_| Ok(()), run: |e| e.split("s"), snapshots: &["s"], images: 3 },
     Operation {
         name: "second_split",
@@ -139,6 +143,23 @@ pub const OPERATIONS: [Operation; 15] = [
         name: "removing_an_image",
         prepare: |_| Ok(()),
         run: |e| e.images(2),
+        snapshots: &[],
+        images: 2,
+    },
+    Operation {
+        name: "growing_for_a_snapshot",
+        prepare: |e| e.images(2),
+        run: |e| e.grow("s"),
+        snapshots: &["s"],
+        images: 2,
+    },
+    Operation {
+        name: "removing_a_grown_image",
+        prepare: |e| {
+            e.images(2)?;
+            e.grow("s")
+        },
+        run: |e| e.merge("s"),
         snapshots: &[],
         images: 2,
     },
@@ -231,7 +252,8 @@ fn check<H: Host>(
     names.sort();
     ensure(names == operation.snapshots, || format!("snapshots {names:?} of {info:?}"))?;
     let equal = lab::legs_are_equal(engine, "v")?;
-    ensure(equal == operation.images - names.len(), || format!("{equal} images attached: {info:?}"))?;
+    let borrowed = info.slots.iter().filter(|slot| slot.snapshot.is_some() && slot.grown.is_none()).count();
+    ensure(equal == operation.images - borrowed, || format!("{equal} images attached: {info:?}"))?;
     let now = check_instant(&lab::device(engine, "v")?, plan, low, high)?;
     for clone in engine.volumes().map_err(say)?.iter().filter(|volume| volume.clone_of.is_some()) {
         ensure(clone.filling.is_none(), || format!("not filled: {clone:?}"))?;

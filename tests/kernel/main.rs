@@ -13,6 +13,7 @@ mod cut;
 mod detached;
 mod filesystems;
 mod groups;
+mod grow;
 #[path = "../guest/mod.rs"]
 mod guest;
 mod host;
@@ -58,6 +59,8 @@ fn main() -> ExitCode {
         scenario!(clones::a_clone_of_a_busy_volume_is_an_instant_of_it_and_costs_no_image, 4),
         scenario!(clones::a_clone_refuses_discards_and_keeps_to_its_rate, 4),
         scenario!(changes::blocks_that_differ_between_snapshots_are_told_to_the_block, 5),
+        scenario!(grow::a_volume_of_two_images_keeps_both_and_an_added_one_goes_with_its_snapshot, 5),
+        scenario!(grow::an_image_that_waits_to_leave_is_taken_by_the_next_snapshot, 5),
         scenario!(groups::a_group_is_one_instant_of_a_writer_that_goes_from_one_volume_to_the_other, 4),
         scenario!(images::a_new_image_is_copied_in_full_and_no_other_is_written_to, 5),
         scenario!(images::images_come_and_go_under_load_and_beside_snapshots, 6),

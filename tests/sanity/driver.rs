@@ -139,9 +139,21 @@ impl Driver {
 
     /// CreateSnapshot.
     pub fn snapshot(&mut self, name: &str, volume: &str) -> Answer<Snapshot> {
+        self.snapshot_with(name, volume, &[])
+    }
+
+    /// CreateSnapshot with parameters.
+    pub fn snapshot_with(
+        &mut self,
+        name: &str,
+        volume: &str,
+        parameters: &[(&str, &str)],
+    ) -> Answer<Snapshot> {
+        let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
         let request = CreateSnapshotRequest {
             name: name.to_owned(),
             source_volume_id: volume.to_owned(),
+            parameters: parameters.iter().map(own).collect(),
             ..CreateSnapshotRequest::default()
         };
         let answer = self.runtime.block_on(self.controller.create_snapshot(request))?;

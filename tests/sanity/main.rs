@@ -6,6 +6,7 @@ mod deaths;
 mod detached;
 mod driver;
 mod groups;
+mod grow;
 mod guest;
 mod journeys;
 mod upstream;
@@ -22,7 +23,7 @@ struct Scenario {
     run: fn(&str) -> Outcome,
 }
 
-const SCENARIOS: [Scenario; 21] = [
+const SCENARIOS: [Scenario; 22] = [
     Scenario {
         name: "sanity_mount",
         needs: "disks=3 size=512M mem=768 timeout=400 alone",
@@ -52,6 +53,7 @@ const SCENARIOS: [Scenario; 21] = [
     Scenario { name: "bad_input", needs: "disks=3 size=1G mem=768", run: journeys::bad_input },
     Scenario { name: "damaged_pool", needs: "disks=3 size=1G mem=768", run: journeys::damaged_pool },
     Scenario { name: "command_line", needs: "disks=4 size=1G mem=768", run: journeys::command_line },
+    Scenario { name: "grown_snapshot", needs: "disks=4 size=1G mem=768", run: grow::grown },
     Scenario { name: "ext4_clone", needs: "disks=4 size=1G mem=768", run: clones::ext4 },
     Scenario { name: "xfs_clone", needs: "disks=4 size=1G mem=768", run: clones::xfs },
     Scenario { name: "btrfs_clone", needs: "disks=4 size=1G mem=768", run: clones::btrfs },

@@ -13,7 +13,7 @@ use splitmirror::ids::VgName;
 use splitmirror::lvm2::Provenance;
 use splitmirror::lvm2::model::VolumeGroup;
 use splitmirror::units::Bytes;
-use splitmirror::volume::spec::{SnapshotSpec, VolumeSpec};
+use splitmirror::volume::spec::{SnapshotPolicy, SnapshotSpec, VolumeSpec};
 
 use crate::{Outcome, told};
 
@@ -117,6 +117,7 @@ fn fill(host: &SimHost, disks: &[PathBuf], count: usize) -> splitmirror::engine:
             name: snapshot(ORIGINAL, number),
             volume: made.id,
             min_in_sync: 1,
+            policy: SnapshotPolicy::Borrow,
         })?;
     }
     Ok(())

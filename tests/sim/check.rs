@@ -41,6 +41,11 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, is: &T, should: &T) -> Check
     if is == should { Ok(()) } else { Err(format!("{what}: {is:?} instead of {should:?}")) }
 }
 
+/// Whether it waits to leave, behind others that were added for snapshots.
+fn is_parked(image: &LogicalVolume) -> bool {
+    image.tags.iter().any(|tag| tag == "splitmirror.io/leaving")
+}
+
 struct Checker<'a> {
     machine: &'a mut Machine,
     host: SimHost,
@@ -97,11 +102,12 @@ impl<'a> Checker<'a> {
             let known = &self.machine.volumes[volume.id.as_str()];
             same("size", &volume.size, &known.size)?;
             let split = volume.slots.iter().filter(|slot| slot.state == SlotState::Split).count();
-            let weak = !known.active || known.images == split + 1;
+            let weak = !known.active || known.attached() == 1;
             same(&format!("has problems: {:?}", volume.problems), &!volume.problems.is_empty(), &weak)?;
             let in_sync = volume.slots.iter().filter(|slot| slot.state == SlotState::InSync).count();
             same("split slots", &split, &known.snapshots.len())?;
-            let attached = known.images - split;
+            same("images", &volume.images(), &known.images)?;
+            let attached = known.attached();
             same(
                 &format!("slots in sync of {:?}", volume.slots),
                 &in_sync,
@@ -147,6 +153,9 @@ impl<'a> Checker<'a> {
         for (name, volume) in self.machine.volumes.iter().filter(|(_, volume)| volume.active) {
             should.insert(top(name));
             for (image, meta) in self.sub_lvs(name) {
+                if is_parked(image) {
+                    continue;
+                }
                 should.insert(self.id(image, image.is_tracked_image()).name);
                 let meta = self.id(meta, false).name;
                 if !image.is_tracked_image() || is.contains(&meta) {
@@ -156,7 +165,7 @@ impl<'a> Checker<'a> {
             let status: Vec<TargetLine> = self.host.dm_status(&top(name)).map_err(|error| chain(&error))?;
             let status = RaidStatus::parse(&status[0].params).map_err(|error| chain(&error))?;
             same(&format!("{name} settled: {status:?}"), &status.is_settled(), &true)?;
-            same("slots in the kernel", &status.health.len(), &volume.images)?;
+            same("slots in the kernel", &status.health.len(), &volume.slots())?;
         }
         same("devices", &is, &should)?;
         for name in should {
@@ -340,10 +349,10 @@ impl<'a> Checker<'a> {
         let should = self.machine.volumes.iter().map(|(name, volume)| {
             let data = volume.size.extents_ceil(vg.extent_size);
             let metas: Extents = self.sub_lvs(name).iter().map(|(_, meta)| meta.extents()).sum();
-            data * u64::try_from(volume.images).expect("few images") + metas
+            data * u64::try_from(volume.slots()).expect("few slots") + metas
         });
         same("extents in use", &used, &should.sum())?;
-        let lvs: usize = self.machine.volumes.values().map(|volume| 1 + 2 * volume.images).sum();
+        let lvs: usize = self.machine.volumes.values().map(|volume| 1 + 2 * volume.slots()).sum();
         same("number of LVs", &vg.lvs.len(), &lvs)
     }
 }

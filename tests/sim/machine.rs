@@ -14,7 +14,7 @@ use splitmirror::ids::{LvName, VgName};
 use splitmirror::lvm2::model::{LogicalVolume, SegmentKind};
 use splitmirror::report::{Class, chain};
 use splitmirror::units::{Bytes, Sectors};
-use splitmirror::volume::spec::{GroupSpec, SnapshotSpec, VolumeSpec};
+use splitmirror::volume::spec::{GroupSpec, SnapshotPolicy, SnapshotSpec, VolumeSpec};
 
 use crate::history::History;
 
@@ -49,12 +49,35 @@ pub struct Volume {
     pub active: bool,
     /// Its snapshots, by name.
     pub snapshots: BTreeMap<String, Snapshot>,
+    /// Slots behind those of its own images, and the snapshots that they were added for; none in one that is kept empty.
+    pub grown: Vec<Option<String>>,
     /// Writes of which power cuts left open whether they were done.
     pub uncertain: Vec<(usize, Write)>,
     /// What a clone held at first.
     pub base: Option<Arc<Vec<u8>>>,
     /// The id of the snapshot whose image it was.
     pub image_of: Option<String>,
+}
+
+impl Volume {
+    /// How many slots it has.
+    pub fn slots(&self) -> usize {
+        self.images + self.grown.len()
+    }
+
+    /// How many images are attached.
+    pub fn attached(&self) -> usize {
+        self.images + self.grown.iter().flatten().count() - self.snapshots.len()
+    }
+
+    /// A snapshot is gone: its image is merged, or has left with all empty slots at the end.
+    pub fn merged(&mut self, snapshot: &str) {
+        self.snapshots.remove(snapshot);
+        for grown in &mut self.grown {
+            grown.take_if(|of| of == snapshot);
+        }
+        self.grown.truncate(self.grown.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
+    }
 }
 
 /// A machine, and what the test knows of it.
@@ -119,7 +142,12 @@ pub fn clone_spec(size: Bytes) -> VolumeSpec {
 
 /// An ordinary snapshot.
 pub fn snapshot_spec(volume: &str, name: &str) -> SnapshotSpec {
-    SnapshotSpec { name: name.to_owned(), volume: lv(volume), min_in_sync: 1 }
+    SnapshotSpec { name: name.to_owned(), volume: lv(volume), min_in_sync: 1, policy: SnapshotPolicy::Borrow }
+}
+
+/// A snapshot for which an image is added.
+pub fn grown_spec(volume: &str, name: &str) -> SnapshotSpec {
+    SnapshotSpec { policy: SnapshotPolicy::Grow, ..snapshot_spec(volume, name) }
 }
 
 /// An ordinary group snapshot.
@@ -271,6 +299,7 @@ impl Machine {
             size: SIZE,
             active: true,
             snapshots: BTreeMap::new(),
+            grown: Vec::new(),
             uncertain: Vec::new(),
             base: None,
             image_of: None,
@@ -337,6 +366,25 @@ impl Machine {
         volume.snapshots.insert(name.to_owned(), Snapshot { cut: begun..=now, golden: None });
     }
 
+    /// Makes a snapshot of an image that is added for it.
+    pub fn grow(&mut self, volume: &str, name: &str) {
+        let begun = self.host.journal(&top(volume)).acknowledged.len();
+        let grow =
+            |process: &mut Process| process.engine()?.create_snapshot(&grown_spec(volume, name)).map(drop);
+        self.process().insist(grow).expect("grown");
+        self.grown(volume, name, begun);
+    }
+
+    /// Such a snapshot was made, some time since `begun`.
+    pub fn grown(&mut self, volume: &str, name: &str, begun: usize) {
+        self.snapped(volume, name, begun);
+        let grown = &mut self.volumes.get_mut(volume).expect("a volume").grown;
+        match grown.iter_mut().find(|slot| slot.is_none()) {
+            Some(slot) => *slot = Some(name.to_owned()),
+            None => grown.push(Some(name.to_owned())),
+        }
+    }
+
     /// A group snapshot was made, some time since so many writes to each of its volumes.
     pub fn snapped_together(&mut self, name: &str, volumes: &[&str], begun: usize) {
         for volume in volumes {
@@ -348,7 +396,7 @@ impl Machine {
     /// A group snapshot is gone.
     pub fn merged_together(&mut self, name: &str) {
         for volume in self.groups.remove(name).unwrap_or_default() {
-            self.volumes.get_mut(&volume).expect("a volume").snapshots.remove(name);
+            self.volumes.get_mut(&volume).expect("a volume").merged(name);
         }
     }
 
@@ -410,9 +458,10 @@ impl Machine {
             self.merged_together(&group);
         }
         for (name, volume) in &mut self.volumes {
-            for snapshot in std::mem::take(&mut volume.snapshots).into_keys() {
+            for snapshot in volume.snapshots.keys().cloned().collect::<Vec<_>>() {
                 process.engine()?.delete_snapshot(&snapshot_id(name, &snapshot))?;
                 process.finish()?;
+                volume.merged(&snapshot);
             }
         }
         Ok(())

@@ -9,12 +9,14 @@
 //! | [`operations`] | the operations |
 //! | [`detached`] | what must not become a volume, and slots without room for an image |
 //! | [`foreign`] | another tool that activates the group first |
+//! | [`grow`] | snapshots of images that are added for them |
 //! | [`model`] | random operations and faults against a small model |
 
 mod check;
 mod crash;
 mod detached;
 mod foreign;
+mod grow;
 mod history;
 mod machine;
 mod model;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use splitmirror::host::sim::{Cut, Fault, Stop, run};
 use splitmirror::report::{Class, chain};
-use splitmirror::volume::spec::GroupSpec;
+use splitmirror::volume::spec::{GroupSpec, SnapshotPolicy, SnapshotSpec};
 
 use crate::check::check;
 use crate::foreign;
@@ -30,7 +30,7 @@ const VIEWS: [&str; 2] = ["look", "see"];
 enum Operation {
     Create { volume: usize, images: usize },
     Delete { volume: usize },
-    Split { volume: usize, snapshot: usize, min_in_sync: usize },
+    Split { volume: usize, snapshot: usize, min_in_sync: usize, policy: SnapshotPolicy },
     Detach { volume: usize, snapshot: usize },
     Merge { volume: usize, snapshot: usize },
     SplitGroup { min_in_sync: usize },
@@ -57,11 +57,12 @@ fn operation() -> impl Strategy<Value = Operation> {
     let volume = || 0..VOLUMES.len();
     let snapshot = |volume: usize| (0..SNAPSHOTS.len()).prop_map(move |snapshot| (volume, snapshot));
     let pair = move || volume().prop_flat_map(snapshot);
+    let policy = prop_oneof![Just(SnapshotPolicy::Borrow), Just(SnapshotPolicy::Grow)];
     prop_oneof![
         2 => (volume(), 2..=3_usize).prop_map(|(volume, images)| Operation::Create { volume, images }),
         1 => volume().prop_map(|volume| Operation::Delete { volume }),
-        6 => (pair(), 1..=2_usize).prop_map(|((volume, snapshot), min_in_sync)| {
-            Operation::Split { volume, snapshot, min_in_sync }
+        6 => (pair(), 1..=2_usize, policy).prop_map(|((volume, snapshot), min_in_sync, policy)| {
+            Operation::Split { volume, snapshot, min_in_sync, policy }
         }),
         5 => pair().prop_map(|(volume, snapshot)| Operation::Merge { volume, snapshot }),
         2 => pair().prop_map(|(volume, snapshot)| Operation::Detach { volume, snapshot }),
@@ -115,9 +116,9 @@ impl Operation {
                 engine.create_volume(&volume_spec(VOLUMES[volume], images)).map(drop)
             }
             Self::Delete { volume } => engine.delete_volume(VOLUMES[volume]),
-            Self::Split { volume, snapshot, min_in_sync } => {
-                let mut spec = snapshot_spec(VOLUMES[volume], &name(volume, snapshot));
-                spec.min_in_sync = min_in_sync;
+            Self::Split { volume, snapshot, min_in_sync, policy } => {
+                let spec = snapshot_spec(VOLUMES[volume], &name(volume, snapshot));
+                let spec = SnapshotSpec { min_in_sync, policy, ..spec };
                 engine.create_snapshot(&spec).map(drop)
             }
             Self::Merge { volume, snapshot } => {
@@ -173,16 +174,25 @@ impl Operation {
                 }
                 None => Ok(()),
             },
-            Self::Split { volume, snapshot, min_in_sync } => {
+            Self::Split { volume, snapshot, min_in_sync, policy } => {
+                let disks = machine.pool.len();
                 let known = machine.volumes.get_mut(VOLUMES[volume]).ok_or(Class::NotFound)?;
                 known.active = true;
                 if known.snapshots.contains_key(&name(volume, snapshot)) {
                     return Ok(());
                 }
-                if known.images - known.snapshots.len() < min_in_sync + 1 {
-                    return Err(Class::Precondition);
+                match policy {
+                    SnapshotPolicy::Borrow if known.attached() > min_in_sync => {
+                        machine.snapped(VOLUMES[volume], &name(volume, snapshot), begun);
+                    }
+                    SnapshotPolicy::Grow
+                        if known.attached() >= min_in_sync
+                            && (known.slots() < disks || known.grown.contains(&None)) =>
+                    {
+                        machine.grown(VOLUMES[volume], &name(volume, snapshot), begun);
+                    }
+                    SnapshotPolicy::Borrow | SnapshotPolicy::Grow => return Err(Class::Precondition),
                 }
-                machine.snapped(VOLUMES[volume], &name(volume, snapshot), begun);
                 Ok(())
             }
             Self::Merge { volume, snapshot } => {
@@ -193,7 +203,7 @@ impl Operation {
                 if viewed {
                     return Err(Class::Precondition);
                 }
-                known.snapshots.remove(&name(volume, snapshot));
+                known.merged(&name(volume, snapshot));
                 Ok(())
             }
             Self::Detach { volume, snapshot } => {
@@ -216,6 +226,9 @@ impl Operation {
                 if viewed {
                     return Err(Class::Precondition);
                 }
+                if known.grown.contains(&Some(name(volume, snapshot))) {
+                    return Err(Class::Invalid);
+                }
                 machine.detached(new, 2, VOLUMES[volume], &name(volume, snapshot));
                 Ok(())
             }
@@ -229,7 +242,7 @@ impl Operation {
                 }
                 let spare = |volume: &&str| {
                     let known = &machine.volumes[*volume];
-                    known.images - known.snapshots.len() > min_in_sync
+                    known.attached() > min_in_sync
                 };
                 if !VOLUMES.iter().all(spare) {
                     return Err(Class::Precondition);

@@ -11,8 +11,8 @@ use splitmirror::volume::tune::{Change, WriteMostly};
 use crate::crash::{Mode, Operation};
 
 use crate::machine::{
-    LARGER, Machine, Process, SIZE, clone_spec, group_spec, lv, options, snapshot_id, snapshot_spec, top, vg,
-    volume_spec,
+    LARGER, Machine, Process, SIZE, clone_spec, group_spec, grown_spec, lv, options, snapshot_id,
+    snapshot_spec, top, vg, volume_spec,
 };
 
 /// One test for each way to fail.
@@ -73,6 +73,12 @@ cut_everywhere! {
     removing_an_image: set_images(3, 2);
     removing_two_images: set_images(4, 2);
     removing_an_image_beside_a_split: remove_beside_a_split();
+    growing_for_a_snapshot: grow();
+    growing_beside_a_split: grow_beside_a_split();
+    growing_into_a_slot_that_is_kept: grow_again();
+    removing_the_only_grown_image: ungrow(&["one"]);
+    removing_the_older_of_two_grown_images: ungrow(&["one", "two"]);
+    removing_the_last_grown_image_and_a_slot_that_is_kept: ungrow_both();
     tuning_a_volume: tune();
     detaching_the_only_split: detach(Machine::with_wide_volume(3), &["one"]);
     detaching_the_older_split: detach(Machine::with_wide_volume(3), &["one", "two"]);
@@ -217,7 +223,7 @@ fn merge(mut before: Machine) -> Operation {
     Operation {
         before,
         act: |process| process.engine()?.delete_snapshot(&snapshot_id("a", "one")),
-        done: |machine, _| drop(machine.volumes.get_mut("a").expect("a volume").snapshots.remove("one")),
+        done: |machine, _| machine.volumes.get_mut("a").expect("a volume").merged("one"),
         finish: true,
     }
 }
@@ -234,14 +240,14 @@ fn merge_of_two(which: &str) -> Operation {
         Operation {
             before,
             act: |process| process.engine()?.delete_snapshot(&snapshot_id("a", "one")),
-            done: |machine, _| drop(machine.volumes.get_mut("a").expect("a volume").snapshots.remove("one")),
+            done: |machine, _| machine.volumes.get_mut("a").expect("a volume").merged("one"),
             finish: true,
         }
     } else {
         Operation {
             before,
             act: |process| process.engine()?.delete_snapshot(&snapshot_id("a", "two")),
-            done: |machine, _| drop(machine.volumes.get_mut("a").expect("a volume").snapshots.remove("two")),
+            done: |machine, _| machine.volumes.get_mut("a").expect("a volume").merged("two"),
             finish: true,
         }
     }
@@ -276,6 +282,70 @@ fn roll_back(splits: &[&str]) -> Operation {
             done: |machine, _| machine.rolled_back("a", "two"),
             finish: false,
         }
+    }
+}
+
+/// A volume of two images, and these snapshots of images that were added.
+fn with_grown(names: &[&str]) -> Machine {
+    let mut before = Machine::with_wide_volume(2);
+    for name in names {
+        before.grow("a", name);
+        before.host.sleep(Duration::from_secs(1));
+    }
+    let mut process = before.process();
+    process.finish().expect("finished");
+    crate::check::check(&mut before, &mut process, "with grown images");
+    before
+}
+
+fn grow() -> Operation {
+    Operation {
+        before: Machine::with_wide_volume(2),
+        act: |process| process.engine()?.create_snapshot(&grown_spec("a", "two")).map(drop),
+        done: |machine, begun| machine.grown("a", "two", begun),
+        finish: false,
+    }
+}
+
+fn grow_beside_a_split() -> Operation {
+    let mut before = Machine::with_wide_volume(2);
+    before.split("a", "one");
+    before.host.sleep(Duration::from_secs(1));
+    Operation { before, ..grow() }
+}
+
+/// Of three snapshots the first is gone, so its slot is empty.
+fn with_slot_kept() -> Machine {
+    let mut before = with_grown(&["one", "three"]);
+    let mut process = before.process();
+    process.engine().expect("open").delete_snapshot(&snapshot_id("a", "one")).expect("deleted");
+    process.finish().expect("finished");
+    before.volumes.get_mut("a").expect("a volume").merged("one");
+    before.host.sleep(Duration::from_secs(1));
+    crate::check::check(&mut before, &mut process, "with an empty slot");
+    before
+}
+
+fn grow_again() -> Operation {
+    Operation { before: with_slot_kept(), ..grow() }
+}
+
+/// The first of these snapshots goes.
+fn ungrow(there: &[&str]) -> Operation {
+    Operation {
+        before: with_grown(there),
+        act: |process| process.engine()?.delete_snapshot(&snapshot_id("a", "one")),
+        done: |machine, _| machine.volumes.get_mut("a").expect("a volume").merged("one"),
+        finish: true,
+    }
+}
+
+fn ungrow_both() -> Operation {
+    Operation {
+        before: with_slot_kept(),
+        act: |process| process.engine()?.delete_snapshot(&snapshot_id("a", "three")),
+        done: |machine, _| machine.volumes.get_mut("a").expect("a volume").merged("three"),
+        finish: true,
     }
 }
 

@@ -107,7 +107,9 @@ fn slots(volume: &Volume) -> Vec<Node> {
         let progress = slot.percent.filter(|_| moving).map(bar).unwrap_or_default();
         let lent = slot.lent_to.as_deref().map(|clone| format!("lent to {clone}")).unwrap_or_default();
         let error = slot.error.as_deref().map(|error| format!("! {error}")).unwrap_or_default();
-        let line = format!("image {index}   {state:<states$}   {device:<devices$}   {progress}{lent}{error}");
+        let grown = if slot.grown { "there for a snapshot only   " } else { "" };
+        let line =
+            format!("image {index}   {state:<states$}   {device:<devices$}   {grown}{progress}{lent}{error}");
         let snapshots = volume.snapshots.iter().filter(|snapshot| holds(slot, snapshot));
         Node { line, below: snapshots.map(snapshot).collect() }
     };
@@ -144,7 +146,7 @@ fn snapshot(snapshot: &Snapshot) -> Node {
     };
     let mut parts = vec![match snapshot.phase {
         SnapshotPhase::Pending => "being made".to_owned(),
-        SnapshotPhase::Ready if snapshot.deleting => "to be merged".to_owned(),
+        SnapshotPhase::Ready if snapshot.deleting => "to be deleted".to_owned(),
         SnapshotPhase::Ready => "ready".to_owned(),
         SnapshotPhase::Merging => match snapshot.merge_percent {
             Some(percent) => format!("merging {}", bar(percent)),

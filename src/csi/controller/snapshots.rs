@@ -36,6 +36,7 @@ pub async fn create<B: Backend>(
         name: name.to_owned(),
         volume: volume.id,
         min_in_sync: params.min_in_sync,
+        policy: params.policy,
         nodes: topology::nodes(request.accessibility_requirements.as_ref()),
         volume_snapshot: params.volume_snapshot,
     };

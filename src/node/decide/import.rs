@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use kube::ResourceExt as _;
 
-use crate::api::snapshot::SnapshotGroup;
+use crate::api::snapshot::{SnapshotGroup, SnapshotPolicy};
 use crate::api::volume::Source;
 use crate::api::{
     MirrorPool, MirrorPoolSpec, MirrorSnapshot, MirrorSnapshotSpec, MirrorVolume, MirrorVolumeSpec, names,
@@ -92,6 +92,8 @@ pub fn snapshots(taken: &Taken, facts: &Facts<'_>) -> Vec<MirrorSnapshot> {
                     continue;
                 }
                 let group = group_of(snapshot, vg, seen, facts);
+                let grown =
+                    volume.slots.iter().any(|slot| slot.index == snapshot.slot && slot.grown.is_some());
                 // Not before all volumes of its group have one.
                 if snapshot.group.is_some() && group.is_none() {
                     continue;
@@ -104,6 +106,7 @@ pub fn snapshots(taken: &Taken, facts: &Facts<'_>) -> Vec<MirrorSnapshot> {
                     key,
                     name: snapshot.name.clone(),
                     min_in_sync: 1,
+                    policy: grown.then_some(SnapshotPolicy::Grow),
                     group,
                     volume_snapshot: None,
                     delete: false,
@@ -221,7 +224,7 @@ fn volume_spec(volume: &VolumeInfo, vg: &VgName, source: Option<Source>, node: &
         name: volume.name.clone(),
         size: volume.size.into(),
         limit: None,
-        images: Some(count(volume.slots.len())),
+        images: Some(count(volume.images())),
         region_size: Some(volume.region_size.into()),
         min_recovery_rate: volume.min_recovery_rate,
         max_recovery_rate: volume.max_recovery_rate,

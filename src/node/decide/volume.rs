@@ -193,7 +193,7 @@ fn absent(
 /// In which way the disks do not fit what the object says.
 fn misfit(object: &MirrorVolume, volume: &VolumeInfo, facts: &Facts<'_>) -> Option<Refused> {
     let spec = &object.spec;
-    let images = count(volume.slots.len());
+    let images = count(volume.images());
     let differs = |what: String| Refused::new(Class::Exists, format!("volume {} has {what}", volume.id));
     let other_images = spec.images.filter(|wanted| *wanted != images && !belongs(object));
     if let Some(wanted) = other_images {
@@ -214,18 +214,18 @@ fn misfit(object: &MirrorVolume, volume: &VolumeInfo, facts: &Facts<'_>) -> Opti
 fn change(object: &MirrorVolume, volume: &VolumeInfo) -> Option<Change> {
     let spec = &object.spec;
     let rate = |wanted: Option<u64>, has: Option<u64>| (wanted != has).then(|| wanted.unwrap_or(0));
-    let avoided = volume.slots.iter().filter(|slot| slot.write_mostly).map(|slot| slot.index);
+    let avoided = volume.own_slots().filter(|slot| slot.write_mostly).map(|slot| slot.index);
     let avoided: Vec<usize> = avoided.collect();
     let write_mostly = match spec.write_mostly {
         None => None,
         Some(WriteMostly::None) => (!avoided.is_empty()).then_some(tune::WriteMostly::None),
         Some(WriteMostly::Rotational) => {
-            let seek = tune::seeking(volume.slots.iter().map(|slot| slot.rotational));
+            let seek = tune::seeking(volume.own_slots().map(|slot| (slot.index, slot.rotational)));
             (avoided != seek).then_some(tune::WriteMostly::Rotational)
         }
     };
     let change = Change {
-        images: spec.images.filter(|wanted| *wanted != count(volume.slots.len())).map(usize::from),
+        images: spec.images.filter(|wanted| *wanted != count(volume.images())).map(usize::from),
         min_recovery_rate: rate(spec.min_recovery_rate, volume.min_recovery_rate),
         max_recovery_rate: rate(spec.max_recovery_rate, volume.max_recovery_rate),
         write_mostly,
@@ -354,7 +354,7 @@ fn lost(slots: &[Slot], was_degraded: Option<bool>) -> Vec<String> {
     let lost = |slot: &Slot| match slot.state {
         SlotState::Failed => Some(format!("image {} on {} has failed", slot.index, slot.device)),
         SlotState::Missing => Some(format!("image {} is missing ({})", slot.index, slot.device)),
-        SlotState::Rebuilding if was_degraded.unwrap_or(true) => {
+        SlotState::Rebuilding if was_degraded.unwrap_or(true) && !slot.grown => {
             Some(format!("image {} on {} is being rebuilt", slot.index, slot.device))
         }
         SlotState::Rebuilding
@@ -385,6 +385,7 @@ fn slot_status(object: &MirrorVolume, slot: &info::SlotInfo, volume: &VolumeInfo
         index: count(slot.index),
         state,
         device: slot.device.clone(),
+        grown: slot.grown.is_some(),
         write_mostly: slot.write_mostly,
         snapshot,
         lent_to,

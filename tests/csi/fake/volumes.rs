@@ -12,7 +12,7 @@ use splitmirror::csi::backend::{
 use splitmirror::host::DevNo;
 use splitmirror::report::Class;
 use splitmirror::units::{Bytes, Sectors};
-use splitmirror::volume::spec::VolumeSpec;
+use splitmirror::volume::spec::{SnapshotPolicy, VolumeSpec};
 use splitmirror::volume::tune::Change;
 
 use crate::harness::NODE;
@@ -263,7 +263,8 @@ impl Backend for Volumes {
         }
         let split = state.snapshots.values().filter(|(_, snapshot)| snapshot.volume == wish.volume).count();
         let (_, volume) = state.volumes.get(&wish.volume).ok_or_else(|| Error::not_found("no volume"))?;
-        if images(volume).expect("no view is split") - split <= wish.min_in_sync {
+        let borrowed = usize::from(wish.policy == SnapshotPolicy::Borrow);
+        if images(volume).expect("no view is split") - split < wish.min_in_sync + borrowed {
             return Err(Error::new(Class::Precondition, "no image can be spared"));
         }
         let size = volume.size;
@@ -321,6 +322,7 @@ impl Groups for Volumes {
                 name: format!("{} of {volume}", wish.name),
                 volume: volume.clone(),
                 min_in_sync: wish.min_in_sync,
+                policy: SnapshotPolicy::Borrow,
                 nodes: Nodes::default(),
                 volume_snapshot: wish.volume_group_snapshot.clone(),
             };
