@@ -281,6 +281,37 @@ pub enum VolumeCommand {
     /// A new image is copied in the background, by the server that serves the pool. Images leave from the last one on; one
     /// that is a snapshot stays until that is deleted.
     Set(SetArgs),
+    /// Make the last images of a volume a volume of their own, without a copy, while it is used
+    ///
+    /// They leave at one instant. The volume has so many images fewer from then on, and at least 2 must stay.
+    Detach(DetachImagesArgs),
+}
+
+/// Of `volume detach`.
+#[derive(Debug, Args)]
+pub struct DetachImagesArgs {
+    /// The volume: its id, or the name it was asked for by
+    pub volume: String,
+    /// What they become
+    #[command(flatten)]
+    pub new: NewVolumeArgs,
+}
+
+/// A volume that is made of images of another.
+#[derive(Debug, Args)]
+pub struct NewVolumeArgs {
+    /// The new volume's name
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// Copies of the data that it has, each on a disk of its own: at least 2
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub images: usize,
+    /// Which pool
+    #[command(flatten)]
+    pub pool: PoolChoice,
+    /// How to print
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// Of `volume rollback`.
@@ -346,18 +377,9 @@ pub enum SnapshotCommand {
 pub struct DetachArgs {
     /// The snapshot: its id, or the name it was asked for by
     pub id: String,
-    /// The new volume's name
-    #[arg(long, value_name = "NAME")]
-    pub name: String,
-    /// Copies of the data, each on a disk of its own: 2 to as many as the snapshot's volume has
-    #[arg(long, value_name = "N", default_value_t = 2)]
-    pub images: usize,
-    /// Which pool
+    /// What it becomes, of at most as many images as its volume has
     #[command(flatten)]
-    pub pool: PoolChoice,
-    /// How to print
-    #[command(flatten)]
-    pub output: OutputArgs,
+    pub new: NewVolumeArgs,
 }
 
 /// Of `snapshot blocks`.

@@ -14,8 +14,6 @@ use crate::cli::watch::{self, Turn, watch};
 use crate::report::Class;
 use crate::units::Bytes;
 use crate::volume::info::{MemberOf, SnapshotInfo};
-use crate::volume::region;
-use crate::volume::spec::VolumeSpec;
 
 pub(super) fn run(command: SnapshotCommand, args: &HostArgs, out: &mut dyn Write) -> Result<()> {
     match command {
@@ -71,20 +69,12 @@ fn tell_blocks(args: &BlocksArgs, host: &HostArgs, out: &mut dyn Write) -> Resul
 }
 
 fn make_volume(args: &DetachArgs, host: &HostArgs, out: &mut dyn Write) -> Result<()> {
-    let engine = open(host, &args.pool)?;
+    let engine = open(host, &args.new.pool)?;
     // A snapshot that is one no more is known by its id only.
     let known = engine.snapshots()?;
     let snapshot = find(known, &args.id).map_or_else(|_| args.id.clone(), |snapshot| snapshot.id);
-    let spec = VolumeSpec {
-        name: args.name.clone(),
-        size: Bytes::ZERO,
-        limit: None,
-        images: args.images,
-        region_size: region::default_size(Bytes::ZERO),
-        min_recovery_rate: None,
-        max_recovery_rate: None,
-    };
-    volume::print(&engine.detach_snapshot(&spec, &snapshot)?, args.output.output, out)
+    let made = engine.detach_snapshot(&volume::spec_of(&args.new), &snapshot)?;
+    volume::print(&made, args.new.output.output, out)
 }
 
 pub(super) fn find(snapshots: Vec<SnapshotInfo>, id: &str) -> Result<SnapshotInfo> {

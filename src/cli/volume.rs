@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::cli::args::{Format, HostArgs, RollbackArgs, SetArgs, VolumeCommand};
+use crate::cli::args::{
+    DetachImagesArgs, Format, HostArgs, NewVolumeArgs, RollbackArgs, SetArgs, VolumeCommand,
+};
 use crate::cli::error::{Error, Result};
 use crate::cli::open;
 use crate::cli::output::{Table, details, json, or_dash};
@@ -16,7 +18,8 @@ use crate::pool::Pool;
 use crate::report::Class;
 use crate::units::Bytes;
 use crate::volume::info::{SlotInfo, SlotState, VolumeInfo};
-use crate::volume::spec::RollbackSpec;
+use crate::volume::region;
+use crate::volume::spec::{RollbackSpec, VolumeSpec};
 use crate::volume::tune::Change;
 
 pub(super) fn run(command: VolumeCommand, args: &HostArgs, out: &mut dyn Write) -> Result<()> {
@@ -39,6 +42,7 @@ pub(super) fn run(command: VolumeCommand, args: &HostArgs, out: &mut dyn Write) 
         }
         VolumeCommand::Rollback(rollback) => roll_back(&rollback, args, out),
         VolumeCommand::Set(set) => change(&set, args, out),
+        VolumeCommand::Detach(detach) => part(&detach, args, out),
     }
 }
 
@@ -79,6 +83,25 @@ fn change(args: &SetArgs, host: &HostArgs, out: &mut dyn Write) -> Result<()> {
         write_mostly: args.write_mostly.clone(),
     };
     print(&engine.modify_volume(&volume.id, &change)?, args.output.output, out)
+}
+
+fn part(args: &DetachImagesArgs, host: &HostArgs, out: &mut dyn Write) -> Result<()> {
+    let engine = open(host, &args.new.pool)?;
+    let volume = find(engine.volumes()?, &args.volume)?;
+    print(&engine.detach_images(&spec_of(&args.new), &volume.id)?, args.new.output.output, out)
+}
+
+/// Size and regions are those of the images that it is made of.
+pub(super) fn spec_of(args: &NewVolumeArgs) -> VolumeSpec {
+    VolumeSpec {
+        name: args.name.clone(),
+        size: Bytes::ZERO,
+        limit: None,
+        images: args.images,
+        region_size: region::default_size(Bytes::ZERO),
+        min_recovery_rate: None,
+        max_recovery_rate: None,
+    }
 }
 
 fn find(volumes: Vec<VolumeInfo>, id: &str) -> Result<VolumeInfo> {

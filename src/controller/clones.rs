@@ -21,6 +21,10 @@ impl Controller {
     /// What there is to be copied.
     pub(super) async fn original(&self, origin: &Origin) -> Result<Original> {
         match origin {
+            Origin::Images(id) => Err(Error::invalid(format!(
+                "`splitmirror.io/restore: detach` of a volume is not implemented in Kubernetes: no images of volume {id} can become a \
+                 volume here"
+            ))),
             Origin::Image(id) => Err(Error::invalid(format!(
                 "`splitmirror.io/restore: detach` is not implemented in Kubernetes yet: snapshot {id} cannot become a volume here"
             ))),

@@ -123,6 +123,9 @@ pub enum Origin {
     /// The image of the snapshot of this id itself, which is no snapshot any more then. Its size and its regions stay what
     /// they are; it must be as large as is wished for.
     Image(String),
+    /// The last images of the volume of this id themselves, as many as are wished for, which that volume has no more then. Size and
+    /// regions as above.
+    Images(String),
 }
 
 /// A mirrored volume that is asked for.

@@ -9,7 +9,7 @@
 //! | `splitmirror.io/maxRecoveryRate` | KiB/s per disk that a resync is throttled to | the kernel's |
 //! | `csi.storage.k8s.io/fstype` | `ext4`, `xfs` or `btrfs` | `ext4` |
 //! | `splitmirror.io/mkfsOptions` | more arguments of `mkfs`, separated by spaces | none |
-//! | `splitmirror.io/restore` | `detach`: a writable volume from a snapshot is its image itself, and the snapshot is gone then | it is a clone |
+//! | `splitmirror.io/restore` | `detach`: a writable volume from a snapshot is its image itself, and the snapshot is gone then; one from a volume is the last images of that | it is a clone |
 //!
 //! With two images a snapshot leaves the volume on one disk until it is deleted; three are the safe choice where
 //! snapshots are taken.
@@ -95,10 +95,10 @@ pub struct VolumeParams {
     pub claim: Option<ObjectRef>,
 }
 
-/// How a writable volume is made from a snapshot.
+/// How a writable volume is made from a snapshot or a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restore {
-    /// The snapshot's image becomes the volume: nothing is copied, and the snapshot is gone.
+    /// The snapshot's image, or the volume's last images, become the volume: nothing is copied, and they are gone where they were.
     Detach,
 }
 

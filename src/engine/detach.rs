@@ -28,15 +28,7 @@ impl<H: Host> Engine<H> {
     /// have more images than the old one, or its size does not fit (`OutOfRange`), a clone still reads it (`InProgress`).
     pub fn detach_snapshot(&self, spec: &VolumeSpec, snapshot: &str) -> Result<VolumeInfo> {
         let (volume, wanted) = parse_snapshot_id(snapshot)?;
-        let new = key::of(&spec.name);
-        if !(IMAGES_MIN..=IMAGES_MAX).contains(&spec.images) {
-            let message = format!("{} images: a volume has {IMAGES_MIN} to {IMAGES_MAX}", spec.images);
-            return Err(Error::refused(Class::Invalid, message));
-        }
-        if new == volume {
-            let message = format!("volume {new} cannot be made of a snapshot of itself");
-            return Err(Error::refused(Class::Exists, message));
-        }
+        let new = detached_key(spec, &volume)?;
         let _guards = (self.guard(&new)?, self.guard(&volume)?);
         self.wait(&format!("making a volume of snapshot {snapshot}"), |session| {
             session.refuse_view_named(&new, &spec.name)?;
@@ -74,9 +66,38 @@ impl<H: Host> Engine<H> {
     }
 }
 
+/// The key of the volume that is made of images of another.
+pub(super) fn detached_key(spec: &VolumeSpec, of: &LvName) -> Result<LvName> {
+    let new = key::of(&spec.name);
+    if !(IMAGES_MIN..=IMAGES_MAX).contains(&spec.images) {
+        let message = format!("{} images: a volume has {IMAGES_MIN} to {IMAGES_MAX}", spec.images);
+        return Err(Error::refused(Class::Invalid, message));
+    }
+    if new == *of {
+        let message = format!("volume {new} cannot be made of images of itself");
+        return Err(Error::refused(Class::Exists, message));
+    }
+    Ok(new)
+}
+
+/// Whether images of a volume can be one of the size that is asked for.
+pub(super) fn check_size(seen: &Seen, spec: &VolumeSpec, of: &str) -> Result<()> {
+    let has = seen.len.bytes();
+    let bound = if spec.size > has {
+        format!("at least {}", spec.size)
+    } else if let Some(limit) = spec.limit.filter(|limit| *limit < has) {
+        format!("at most {limit}")
+    } else {
+        return Ok(());
+    };
+    let message =
+        format!("a volume of {bound} cannot be made of {of}, which has {has}: it can grow afterwards");
+    Err(Error::refused(Class::OutOfRange, message))
+}
+
 impl<H: Host> Session<'_, H> {
     /// A name is taken if a view has it.
-    fn refuse_view_named(&self, key: &LvName, name: &str) -> Result<()> {
+    pub(super) fn refuse_view_named(&self, key: &LvName, name: &str) -> Result<()> {
         match self.views()?.into_iter().find(|view| view.id == key.as_str()) {
             None => Ok(()),
             Some(view) => {
@@ -87,15 +108,14 @@ impl<H: Host> Session<'_, H> {
     }
 
     /// Refuses an LV of the right name that is not what is asked for.
-    fn check_detached(&self, lv: &LogicalVolume, spec: &VolumeSpec, snapshot: &str) -> Result<()> {
+    pub(super) fn check_detached(&self, lv: &LogicalVolume, spec: &VolumeSpec, source: &str) -> Result<()> {
         let tags = VolumeTags::of(lv);
-        let same = tags.detached
-            && tags.name.as_ref() == Some(&spec.name)
-            && tags.clone.as_deref() == Some(snapshot);
+        let same =
+            tags.detached && tags.name.as_ref() == Some(&spec.name) && tags.clone.as_deref() == Some(source);
         let size = lv.extents().bytes(self.group.vg().extent_size);
         let images = lv.raid1().map_or(0, |raid| raid.slots.len());
         let differs = if !same {
-            format!("is not the image of snapshot {snapshot}")
+            format!("is not made of images of {source}")
         } else if size < spec.size || spec.limit.is_some_and(|limit| size > limit) {
             format!("has {size}")
         } else if images != spec.images {
@@ -108,26 +128,15 @@ impl<H: Host> Session<'_, H> {
 
     /// Whether the image of a slot can be the volume that is asked for, and there is room beside it for the others.
     fn check_fits(&self, seen: &Seen, slot: usize, spec: &VolumeSpec, snapshot: &str) -> Result<()> {
-        let has = seen.len.bytes();
-        let out_of_range = |message: String| Err(Error::refused(Class::OutOfRange, message));
-        if spec.size > has {
-            return out_of_range(format!(
-                "a volume of at least {} cannot be the image of snapshot {snapshot}, which has {has}: it can grow afterwards",
-                spec.size
-            ));
-        }
-        if let Some(limit) = spec.limit.filter(|limit| *limit < has) {
-            return out_of_range(format!(
-                "a volume of at most {limit} cannot be the image of snapshot {snapshot}, which has {has}"
-            ));
-        }
+        check_size(seen, spec, &format!("the image of snapshot {snapshot}"))?;
         if spec.images > seen.slots.len() {
             // The kernel takes no table with as many empty slots as the array had slots before.
-            return out_of_range(format!(
+            let message = format!(
                 "a volume of snapshot {snapshot} can have {} images at first, as volume {} has: more can be added afterwards",
                 seen.slots.len(),
                 seen.lv.name
-            ));
+            );
+            return Err(Error::refused(Class::OutOfRange, message));
         }
         let vg = self.group.vg();
         let of = &seen.slots[slot];
@@ -142,13 +151,13 @@ impl<H: Host> Session<'_, H> {
         let lv = DetachedLv {
             name: new.clone(),
             id: self.new_id(),
-            lost: (0..spec.images).map(|_| [self.new_id(), self.new_id()]).collect(),
             tags: Vec::new(),
             flags: Vec::new(),
             created: self.created(),
         };
         let detached = Detached {
             lv,
+            lost: (0..spec.images).map(|_| [self.new_id(), self.new_id()]).collect(),
             name: spec.name.clone(),
             source: snapshot.to_owned(),
             min_recovery_rate: spec.min_recovery_rate,

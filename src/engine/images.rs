@@ -139,7 +139,7 @@ impl<H: Host> Session<'_, H> {
     }
 
     /// Rates and images that reads avoid: the metadata says so then.
-    fn tune(&mut self, volume: &LvName, change: &Change) -> Result<()> {
+    pub(super) fn tune(&mut self, volume: &LvName, change: &Change) -> Result<()> {
         self.drive(volume, &mut (), |seen, ()| tune::next(seen, change), |_, _, ()| {}).map(drop)
     }
 
@@ -184,10 +184,14 @@ impl<H: Host> Session<'_, H> {
     /// Drives images that leave until they are gone.
     pub(super) fn finish_leaving(&mut self, volume: &LvName) -> Result<Rest> {
         let mut memo = images::Memo::default();
-        self.drive(volume, &mut memo, images::finish, |step, _, memo| match step {
+        let rest = self.drive(volume, &mut memo, images::finish, |step, _, memo| match step {
             Step::Pin => memo.pinned = true,
             Step::Swap { .. } => memo.pinned = false,
             _ => {}
-        })
+        })?;
+        if matches!(rest, Rest::Done) {
+            self.part(volume)?;
+        }
+        Ok(rest)
     }
 }

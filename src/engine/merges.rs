@@ -12,9 +12,10 @@ use crate::ids::LvName;
 use crate::lvm2::check;
 use crate::report::{Class, chain};
 use crate::units::Bytes;
+use crate::volume::merge;
 use crate::volume::seen::Seen;
 use crate::volume::step::{Edit, Next, Step};
-use crate::volume::{merge, tags};
+use crate::volume::tags::{ImageTags, VolumeTags};
 
 /// What is known of merges of this process: what each must copy at least.
 pub(super) type Merges = BTreeMap<(LvName, usize), Progress>;
@@ -61,7 +62,7 @@ impl<H: Host> Engine<H> {
 }
 
 impl<H: Host> Session<'_, H> {
-    /// Volumes of which an image is new, leaves, is missing in its slot, is to be a snapshot or is on its way back, or was attached
+    /// Volumes whose array has not run yet, or of which an image is new, leaves, is missing in its slot, is to be a snapshot or is on its way back, or was attached
     /// again by another tool, whose array another tool has started, whose split was not pinned, or that are being rolled back. One
     /// that another LV is made on is not ours to take further until that is gone.
     fn unfinished(&self) -> Result<Vec<LvName>> {
@@ -70,14 +71,18 @@ impl<H: Host> Session<'_, H> {
         unfinished.extend(self.unfilled());
         for name in self.volume_names().into_iter().filter(|name| check::user_of(vg, name).is_none()) {
             let returning = self.images_of(&name).any(|image| {
-                let (tags, attached) = (tags::ImageTags::of(image), !image.is_tracked_image());
+                let (tags, attached) = (ImageTags::of(image), !image.is_tracked_image());
                 tags.merging
                     || tags.leaving
                     || tags.lost
                     || (attached && (tags.snapshot.is_some() || tags.grown.is_some()))
             });
+            let adopting = vg.lv(&name).is_some_and(|lv| VolumeTags::of(lv).adopting);
             if !unfinished.contains(&name)
-                && (returning || self.unpinned_split(&name).is_some() || self.is_strange(&name)?)
+                && (adopting
+                    || returning
+                    || self.unpinned_split(&name).is_some()
+                    || self.is_strange(&name)?)
             {
                 unfinished.push(name);
             }

@@ -24,6 +24,7 @@ mod images;
 mod info;
 mod merges;
 pub mod observe;
+mod part;
 pub mod pool;
 mod recover;
 mod rollback;

@@ -80,12 +80,13 @@ impl<H: Host + 'static, M: Mounts> Backend for OnePool<H, M> {
         let spec = wish.spec.clone();
         let origin = wish.origin.clone();
         let source = match &origin {
-            Some(Origin::Volume(id)) => Some(pool::lv(id)?),
+            Some(Origin::Volume(id) | Origin::Images(id)) => Some(pool::lv(id)?),
             Some(Origin::Snapshot(_) | Origin::Image(_)) | None => None,
         };
         let make = move |engine: &Engine<H>| match (origin, source) {
             (Some(Origin::Snapshot(snapshot)), _) => engine.create_clone(&spec, &snapshot),
             (Some(Origin::Image(snapshot)), _) => engine.detach_snapshot(&spec, &snapshot),
+            (Some(Origin::Images(_)), Some(source)) => engine.detach_images(&spec, &source),
             (_, Some(source)) => engine.clone_volume(&spec, &source, 1),
             (_, None) => engine.create_volume(&spec),
         };

@@ -127,7 +127,8 @@ fn running(seen: &Seen, memo: &Memo) -> Next {
     if let Some(next) = follow(seen).or_else(|| vacate(seen)) {
         return next;
     }
-    let unpinned = seen.split_slots().any(|slot| seen.slots[slot].is_unpinned());
+    // As long as images that become a volume are not committed as one, a power cut puts in doubt that they are equal.
+    let unpinned = seen.becomes().is_some() || seen.split_slots().any(|slot| seen.slots[slot].is_unpinned());
     if seen.tags.pending && !unpinned {
         return Next::Do(Step::Commit(Edit::SwapPinned));
     }
@@ -140,18 +141,22 @@ fn running(seen: &Seen, memo: &Memo) -> Next {
 /// An array of what was a snapshot's image: its superblock must name its slot here before it is read like any other.
 fn adopt(seen: &Seen, memo: &Memo) -> Next {
     let Some(metas) = &seen.metas else { return Next::ReadMetas };
-    let at_home = |slot: usize| {
-        let superblock = metas[slot].as_ref().and_then(|meta| meta.superblock.as_ref());
-        superblock.is_some_and(|superblock| usize::try_from(superblock.array_position) == Ok(slot))
-    };
     match memo.pinned {
         false => Next::Do(Step::Pin),
-        true if seen.attached_slots().all(at_home) => Next::Do(Step::Commit(Edit::Adopted)),
+        true if are_at_home(seen, metas) => Next::Do(Step::Commit(Edit::Adopted)),
         true => {
             let message = format!("volume {}: its superblock does not reach the disk", seen.lv.name);
             Refusal::because(Class::Transient, message)
         }
     }
+}
+
+/// Whether every superblock names the slot that it is in.
+fn are_at_home(seen: &Seen, metas: &[Option<LegMeta>]) -> bool {
+    seen.attached_slots().all(|slot| {
+        let superblock = metas[slot].as_ref().and_then(|meta| meta.superblock.as_ref());
+        superblock.is_some_and(|superblock| usize::try_from(superblock.array_position) == Ok(slot))
+    })
 }
 
 /// Another tool gives a slot that has no image devices of which every access fails: they go, or the array would count as broken.
@@ -277,12 +282,12 @@ fn images(seen: &Seen) -> Option<Next> {
 }
 
 fn start(seen: &Seen, memo: &Memo) -> Next {
-    if seen.tags.adopting {
-        // The superblock is of the array that the image was split from. One image has nothing to be compared with, and the
-        // kernel takes it in its new slot.
+    let Some(metas) = &seen.metas else { return Next::ReadMetas };
+    if seen.tags.adopting && (seen.attached_slots().count() == 1 || !are_at_home(seen, metas)) {
+        // The superblocks are of the array that the images have left. One image has nothing to be compared with, several have left
+        // together, and the kernel takes them in their new slots.
         return assemble(seen);
     }
-    let Some(metas) = &seen.metas else { return Next::ReadMetas };
     let legs: Vec<(usize, LegRole, &LegMeta)> = seen
         .slots
         .iter()

@@ -2,7 +2,7 @@
 //!
 //! Every edit holds all its marks in one commit, so that a crash leaves all of them or none.
 
-use crate::ids::LvName;
+use crate::ids::{LvName, LvmUuid};
 use crate::lvm2::edit::{self, EditError};
 use crate::lvm2::model::{LogicalVolume, VolumeGroup};
 use crate::volume::seen::{Seen, SlotSeen};
@@ -89,19 +89,22 @@ pub fn apply(vg: &VolumeGroup, seen: &Seen, edit: &Edit) -> Result<VolumeGroup, 
             let vg = with_image_tags(&vg, seen, *slot, |tags| tags.grown = Some(grown.clone()));
             Ok(with_volume_tags(&vg, seen, |tags| tags.pending = true))
         }
-        Edit::Leave { slots } => {
+        Edit::Leave { slots, becomes } => {
             let out = |slot: usize| seen.slots[slot].is_split();
             let vg = slots.iter().try_fold(vg.clone(), |vg, slot| {
                 let vg = if out(*slot) { vg } else { edit::mark_split(&vg, lv, *slot)? };
                 Ok(with_image_tags(&vg, seen, *slot, |tags| {
-                    *tags = ImageTags { leaving: true, ..ImageTags::default() };
+                    *tags = ImageTags { leaving: true, becomes: becomes.clone(), ..ImageTags::default() };
                 }))
             })?;
             let swaps = slots.iter().any(|slot| !out(*slot));
             Ok(with_volume_tags(&vg, seen, |tags| tags.pending |= swaps))
         }
         Edit::Adopted => Ok(with_volume_tags(vg, seen, |tags| tags.adopting = false)),
-        Edit::Left => edit::remove_legs(vg, lv, seen.staying()),
+        Edit::Left => {
+            let vg = edit::remove_legs(vg, lv, seen.staying())?;
+            Ok(with_volume_tags(&vg, seen, |tags| tags.pending = false))
+        }
         Edit::Tune { min_recovery_rate, max_recovery_rate, write_mostly } => {
             let vg = edit::set_rates(vg, lv, *min_recovery_rate, *max_recovery_rate)?;
             edit::set_write_mostly(&vg, lv, write_mostly)
@@ -139,8 +142,10 @@ pub fn added(vg: &VolumeGroup, seen: &Seen, grown: Option<&Grown>) -> VolumeGrou
 /// What a snapshot's image becomes.
 #[derive(Clone, Debug)]
 pub struct Detached {
-    /// The new volume's LV, with as many images: the first is the snapshot's, the others are lost until there are some.
+    /// The new volume's LV.
     pub lv: edit::DetachedLv,
+    /// Identifiers of the LVs in slots that have no image until there are some: see [`edit::detach_leg`].
+    pub lost: Vec<[LvmUuid; 2]>,
     /// The name it is asked for by.
     pub name: String,
     /// The snapshot's id.
@@ -167,12 +172,8 @@ pub fn detach(vg: &VolumeGroup, seen: &Seen, slot: usize, new: Detached) -> Resu
         ..VolumeTags::default()
     };
     let flags = vec![NO_AUTOACTIVATE.to_owned()];
-    let mut vg = edit::detach_leg(
-        &vg,
-        &seen.lv.name,
-        slot,
-        edit::DetachedLv { tags: tags.render(), flags, ..new.lv },
-    )?;
+    let detached = edit::DetachedLv { tags: tags.render(), flags, ..new.lv };
+    let mut vg = edit::detach_leg(&vg, &seen.lv.name, slot, detached, new.lost)?;
     vg = edit::set_rates(&vg, &lv, new.min_recovery_rate, new.max_recovery_rate)?;
     let origin = std::iter::once(seen.lv.name.image(slot));
     let others = vg.lv(&lv).and_then(LogicalVolume::raid1).map(|raid| raid.slots.clone()).unwrap_or_default();
@@ -182,6 +183,42 @@ pub fn detach(vg: &VolumeGroup, seen: &Seen, slot: usize, new: Detached) -> Resu
         }
     }
     Ok(vg)
+}
+
+/// The images that leave become a volume of their own. All in one commit, as in [`detach`]. `pending` ends with it: until then a
+/// power cut puts in doubt that they are equal, and all but the first are copied from that.
+///
+/// # Errors
+/// The metadata does not hold what the edit needs.
+pub fn part(
+    vg: &VolumeGroup,
+    seen: &Seen,
+    name: &str,
+    new: edit::DetachedLv,
+) -> Result<VolumeGroup, EditError> {
+    let lv = new.name.clone();
+    let tags = VolumeTags {
+        name: Some(name.to_owned()),
+        clone: Some(seen.lv.name.to_string()),
+        detached: true,
+        adopting: true,
+        ..VolumeTags::default()
+    };
+    let flags = vec![NO_AUTOACTIVATE.to_owned()];
+    let first = seen.staying();
+    let parted = edit::DetachedLv { tags: tags.render(), flags, ..new };
+    let mut vg = edit::part_legs(vg, &seen.lv.name, first, parted)?;
+    for (slot, of) in seen.slots[first..].iter().enumerate() {
+        let in_doubt = slot > 0 && of.tags.full.is_some();
+        if in_doubt {
+            vg = edit::set_rebuild(&vg, &lv, slot, true)?;
+        }
+        if let Some(image) = vg.lv_mut(&lv.image(slot)) {
+            image.tags.retain(|tag| !tags::is_ours(tag));
+            image.tags.extend(ImageTags { merging: in_doubt, ..ImageTags::default() }.render());
+        }
+    }
+    Ok(with_volume_tags(&vg, seen, |tags| tags.pending = false))
 }
 
 /// Slots that had no image have one each, which the metadata has already: they are to be copied up.
@@ -199,7 +236,8 @@ pub fn filled(vg: &VolumeGroup, seen: &Seen, slots: impl Iterator<Item = usize>)
 /// but one is copied up in full. A slot without an image stays as it is.
 fn swap_lost(vg: &VolumeGroup, seen: &Seen, source: usize) -> Result<VolumeGroup, EditError> {
     let mut vg = vg.clone();
-    let in_doubt = |(slot, of): &(usize, &SlotSeen)| *slot != source && !of.is_leaving() && !of.is_lost();
+    let goes = |of: &SlotSeen| of.is_leaving() && of.tags.becomes.is_none();
+    let in_doubt = |(slot, of): &(usize, &SlotSeen)| *slot != source && !goes(of) && !of.is_lost();
     for (slot, of) in seen.slots.iter().enumerate().filter(in_doubt) {
         vg = if of.is_split() && !of.is_unpinned() {
             with_image_tags(&vg, seen, slot, |tags| {

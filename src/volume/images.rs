@@ -7,11 +7,15 @@
 //! down:  settled -> commit the last images as split off, `leaving`, `pending`
 //!                -> swap to a table without their slots -> pin, commit not `pending`
 //!                -> remove their devices -> commit without them: their extents are free
+//! apart: as down, and `pending` all the time -> remove their devices -> commit them as a volume of their own
 //! ```
 //!
 //! Images come and go at the end, so that no other ever has another slot: an image that is out is looked up under the number
 //! that it remembers. An image that leaves is split off by the metadata from the first commit on, so whoever starts the array
 //! keeps it out, and an image that is new is marked for a full copy, so whoever starts the array makes it equal.
+//!
+//! Images that leave together are equal: the swap lets no write go to some of them only. A power cut before it is pinned
+//! may, and ends `pending` with a mark on each of them ([`Edit::SwapLost`]), so without the mark they are equal when they are committed.
 
 use std::ops::RangeInclusive;
 
@@ -45,7 +49,41 @@ pub fn shrink(seen: &Seen, images: usize) -> Next {
     if let Some(not_now) = refused(seen, images) {
         return not_now;
     }
-    let Some(first) = seen.own_slots().nth(images) else { return Next::Done };
+    match seen.own_slots().nth(images) {
+        Some(first) => leave(seen, first, None),
+        None => Next::Done,
+    }
+}
+
+/// What next, so that the last `images` leave together and become a volume of this name: `Done` when they are on their way. The
+/// volume has been brought up.
+#[must_use]
+pub fn part(seen: &Seen, images: usize, name: &str) -> Next {
+    if seen.becomes() == Some(name) {
+        return Next::Done;
+    }
+    if let Some(not_now) = refused(seen, images) {
+        return not_now;
+    }
+    let has = seen.images();
+    match has
+        .checked_sub(images)
+        .filter(|stay| *stay >= IN_SYNC_MIN)
+        .and_then(|stay| seen.own_slots().nth(stay))
+    {
+        Some(first) => leave(seen, first, Some(name.to_owned())),
+        None => {
+            let message = format!(
+                "volume {} has {has} images and {IN_SYNC_MIN} must stay, so {images} cannot become a volume: add images first",
+                seen.lv.name
+            );
+            Refusal::because(Class::Precondition, message)
+        }
+    }
+}
+
+/// Lets the images from slot `first` on leave.
+fn leave(seen: &Seen, first: usize, becomes: Option<String>) -> Next {
     let go: Vec<usize> = (first..seen.staying()).filter(|slot| !seen.is_parked(*slot)).collect();
     if let Some(refusal) = grow::under_way(seen) {
         return Next::Refuse(refusal);
@@ -73,10 +111,11 @@ pub fn shrink(seen: &Seen, images: usize) -> Next {
         );
         return Refusal::because(Class::Precondition, message);
     }
-    Next::Do(Step::Commit(Edit::Leave { slots: go }))
+    Next::Do(Step::Commit(Edit::Leave { slots: go, becomes }))
 }
 
-/// What next, until images that leave have left. The volume has been brought up.
+/// What next, until images that leave have left, or until those can be committed as a volume that become one. The volume has
+/// been brought up.
 #[must_use]
 pub fn finish(seen: &Seen, memo: &Memo) -> Next {
     if seen.leaving_slots().next().is_none() {
@@ -98,8 +137,12 @@ pub fn finish(seen: &Seen, memo: &Memo) -> Next {
             }
         };
     }
-    if seen.tags.pending {
-        return Next::Do(if memo.pinned { Step::Commit(Edit::SwapPinned) } else { Step::Pin });
+    let parts = seen.becomes().is_some();
+    if seen.tags.pending && !memo.pinned {
+        return Next::Do(Step::Pin);
+    }
+    if seen.tags.pending && !parts {
+        return Next::Do(Step::Commit(Edit::SwapPinned));
     }
     for slot in seen.leaving_slots() {
         let of = &seen.slots[slot];
@@ -112,7 +155,7 @@ pub fn finish(seen: &Seen, memo: &Memo) -> Next {
         }
     }
     // The others keep their slots until those behind them go.
-    if seen.slots.len() > seen.staying() { Next::Do(Step::Commit(Edit::Left)) } else { Next::Done }
+    if parts || seen.slots.len() == seen.staying() { Next::Done } else { Next::Do(Step::Commit(Edit::Left)) }
 }
 
 pub(crate) fn refused(seen: &Seen, images: usize) -> Option<Next> {

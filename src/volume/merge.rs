@@ -55,7 +55,7 @@ pub fn begin(seen: &Seen, slot: usize) -> Next {
         return Refusal::because(Class::Precondition, message);
     }
     if of.tags.grown.is_some() {
-        return Next::Do(Step::Commit(Edit::Leave { slots: vec![slot] }));
+        return Next::Do(Step::Commit(Edit::Leave { slots: vec![slot], becomes: None }));
     }
     // Without an event count nobody can say who assembled this image since it was split.
     let rebuild = of.tags.full.is_some() || of.tags.events.is_none();

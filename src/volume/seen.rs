@@ -230,6 +230,12 @@ impl Seen {
         self.slots.iter().position(|of| !of.is_split() && is_for(of))
     }
 
+    /// The name of the volume that the images which leave become.
+    #[must_use]
+    pub fn becomes(&self) -> Option<&str> {
+        self.leaving_slots().find_map(|slot| self.slots[slot].tags.becomes.as_deref())
+    }
+
     /// Slots that have no image.
     pub fn lost_slots(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.slots.len()).filter(|slot| self.slots[*slot].is_lost())

@@ -264,8 +264,10 @@ pub enum Edit {
     Leave {
         /// Their slots.
         slots: Vec<usize>,
+        /// The name of the volume that they become together; their extents become free when there is none.
+        becomes: Option<String>,
     },
-    /// What was leaving, behind all that stay, has left: its extents are free.
+    /// What was leaving, behind all that stay, has left: its extents are free. The swap is pinned.
     Left,
     /// What was made of a snapshot's image runs as an array of its own.
     Adopted,

@@ -8,8 +8,8 @@
 //! `adopting` that its array has not run yet; `record` on the LV that tells how far the clone of that
 //! name is. On an image: the snapshot it is, when it was cut, the event count of its superblock once the split is pinned, the
 //! group of snapshots it was cut with, the read-only volumes that show it, why its merge must be in full, `merging` from the
-//! merge until the resync is known to be complete, `leaving` from when it is to go for good until its extents are free; `lent`
-//! to the clone that it was split off for; `lost` while a slot has no image; `grown` for the snapshot that it was added for, and
+//! merge until the resync is known to be complete, `leaving` from when it is to go for good until its extents are free, and the
+//! volume that it `becomes` part of when they are not freed; `lent` to the clone that it was split off for; `lost` while a slot has no image; `grown` for the snapshot that it was added for, and
 //! how many images must be in sync beside it when that is cut.
 //!
 //! Any text is kept in a tag's alphabet by writing other bytes as `+XX`.
@@ -43,6 +43,7 @@ mod key {
     pub const FULL: &str = "full";
     pub const MERGING: &str = "merging";
     pub const LEAVING: &str = "leaving";
+    pub const BECOMES: &str = "becomes";
     pub const GROWN: &str = "grown";
     pub const MIN_IN_SYNC: &str = "min-in-sync";
     pub const LOST: &str = "lost";
@@ -181,6 +182,8 @@ pub struct ImageTags {
     pub lent: Option<String>,
     /// It leaves the volume for good.
     pub leaving: bool,
+    /// The name of the volume that it becomes an image of when it has left, with the others that leave.
+    pub becomes: Option<String>,
     /// It was added for this snapshot only, and leaves when that is deleted.
     pub grown: Option<Grown>,
     /// There is none: its slot gets a new one when the group has room.
@@ -204,6 +207,7 @@ impl ImageTags {
             merging: has(lv, key::MERGING),
             lent: value(lv, key::LENT),
             leaving: has(lv, key::LEAVING),
+            becomes: value(lv, key::BECOMES),
             grown: value(lv, key::GROWN)
                 .map(|snapshot| Grown { snapshot, min_in_sync: count(key::MIN_IN_SYNC).unwrap_or(1) }),
             lost: has(lv, key::LOST),
@@ -225,6 +229,7 @@ impl ImageTags {
         tags.extend(self.merging.then(|| mark(key::MERGING)));
         tags.extend(self.lent.as_deref().map(|name| pair(key::LENT, name)));
         tags.extend(self.leaving.then(|| mark(key::LEAVING)));
+        tags.extend(self.becomes.as_deref().map(|name| pair(key::BECOMES, name)));
         if let Some(Grown { snapshot, min_in_sync }) = &self.grown {
             tags.extend([pair(key::GROWN, snapshot), pair(key::MIN_IN_SYNC, &min_in_sync.to_string())]);
         }

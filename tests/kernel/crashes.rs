@@ -41,6 +41,7 @@ pub trait Operator {
     fn fill(&self) -> Outcome;
     fn images(&self, images: usize) -> Outcome;
     fn detach(&self) -> Outcome;
+    fn part(&self) -> Outcome;
 }
 
 impl<H: Host> Operator for Engine<H> {
@@ -71,13 +72,17 @@ impl<H: Host> Operator for Engine<H> {
     fn detach(&self) -> Outcome {
         self.detach_snapshot(&lab::volume_spec("d", 2), "v@s").map_err(say).map(|_| ())
     }
+    fn part(&self) -> Outcome {
+        let volume = "v".parse().map_err(say)?;
+        self.detach_images(&lab::volume_spec("d", 2), &volume).map_err(say).map(|_| ())
+    }
     fn images(&self, images: usize) -> Outcome {
         let volume = "v".parse().map_err(say)?;
         self.modify_volume(&volume, &crate::images::images(images)).map_err(say).map(|_| ())
     }
 }
 
-pub const OPERATIONS: [Operation; 17] = [
+pub const OPERATIONS: [Operation; 18] = [
     Operation { name: "split", prepare: |_| Ok(()), run: |e| e.split("s"), snapshots: &["s"], images: 3 },
     Operation {
         name: "second_split",
@@ -185,6 +190,16 @@ pub const OPERATIONS: [Operation; 17] = [
         snapshots: &["old"],
         images: 3,
     },
+    Operation {
+        name: "parting",
+        prepare: |e| {
+            e.images(4)?;
+            e.fill()
+        },
+        run: |e| e.part(),
+        snapshots: &[],
+        images: 2,
+    },
 ];
 
 fn two_splits<H: Host>(engine: &Engine<H>) -> Outcome {
@@ -199,7 +214,7 @@ fn clone<H: Host>(engine: &Engine<H>) -> Outcome {
 
 /// Pool, volume `v`, and what the operation needs before it.
 fn stage(operation: &Operation, disks: &[PathBuf]) -> Outcome<PathBuf> {
-    let engine = lab::new_pool(disks, 3)?;
+    let engine = lab::new_pool(disks, disks.len() - 1)?;
     let device = lab::new_volume(&engine, "v", 3)?;
     (operation.prepare)(&engine)?;
     Ok(device)
@@ -262,6 +277,10 @@ fn check<H: Host>(
             Some(source) => {
                 let image = source.device.as_ref().ok_or("a snapshot has no device")?;
                 crate::clones::same(&device, image.as_ref(), Bytes::ZERO, info.size)?;
+            }
+            // Images of the volume, which have left at one instant.
+            None if clone.clone_of.as_deref() == Some("v") => {
+                drop(check_instant(&device, plan, &[0; 4], &now)?);
             }
             // It is that snapshot's image itself, which was cut before anything was written.
             None => drop(check_instant(&device, plan, &[0; 4], &[0; 4])?),

@@ -1,9 +1,10 @@
-//! Snapshots that become volumes.
+//! Snapshots and images that become volumes.
 
 use std::path::PathBuf;
 use std::time::Instant;
 
 use splitmirror::host::Blocks;
+use splitmirror::ids::LvName;
 use splitmirror::report::Class;
 use splitmirror::units::Bytes;
 
@@ -67,5 +68,50 @@ pub fn a_snapshot_becomes_a_volume_under_load_without_a_copy_of_its_image(disks:
     ensure(engine.recover().map_err(say)?.is_empty(), || "a volume does not come up".into())?;
     check_instant(&lab::device(&engine, "new")?, &plan(52), &end_new, &end_new)?;
     check_instant(&lab::device(&engine, "v")?, &plan(51), &end, &end)?;
+    engine.delete_volume("new").map_err(say)
+}
+
+pub fn images_become_a_volume_at_one_instant_under_load_without_a_copy(disks: &[PathBuf]) -> Outcome {
+    let engine = lab::new_pool(disks, 5)?;
+    let device = lab::new_volume(&engine, "v", 5)?;
+    let volume: LvName = "v".parse().map_err(say)?;
+    let spec = lab::volume_spec("new", 2);
+    let writers = Writers::start(&device, plan(53), None)?;
+    writers.wait_for(50)?;
+    let last = lab::split(&engine, "last", "v")?;
+    let kept = engine.detach_images(&spec, &volume);
+    ensure(kept.as_ref().is_err_and(|e| e.class() == Class::Precondition), || format!("{kept:?}"))?;
+    lab::merge(&engine, &last.id)?;
+    let all = engine.detach_images(&lab::volume_spec("new", 4), &volume);
+    ensure(all.as_ref().is_err_and(|e| e.class() == Class::Precondition), || format!("{all:?}"))?;
+    lab::wait_in_sync(&engine, "v")?;
+    let before = writers.acked();
+    engine.detach_images(&spec, &volume).map_err(say)?;
+    let after: Vec<u64> = writers.acked().iter().map(|n| n + 1).collect();
+    let again = engine.detach_images(&spec, &volume).map_err(say)?;
+    ensure(again.slots.len() == 2, || format!("{again:?}"))?;
+    let new = lab::device(&engine, "new")?;
+    let cut = check_instant(&new, &plan(53), &before, &after)?;
+    lab::wait_in_sync(&engine, "new")?;
+    for (_, image) in lab::attached_images(&engine, "new")? {
+        ensure(sectors_written(&image)? == 0, || "an image was written to".into())?;
+    }
+    ensure(lab::legs_are_equal(&engine, "new")? == 2, || "the new volume has no second image".into())?;
+    writers.wait_for(50)?;
+    ensure(lab::legs_are_equal(&engine, "v")? == 3, || "the old volume has no three images".into())?;
+    check_instant(&new, &plan(53), &cut, &cut)?;
+    let end = writers.stop()?;
+    for volume in ["v", "new"] {
+        engine.deactivate(&volume.parse().map_err(say)?).map_err(say)?;
+    }
+    ensure(lab::devices()?.is_empty(), || format!("left over: {:?}", lab::devices()))?;
+    ensure(engine.recover().map_err(say)?.is_empty(), || "a volume does not come up".into())?;
+    check_instant(&lab::device(&engine, "new")?, &plan(53), &cut, &cut)?;
+    check_instant(&lab::device(&engine, "v")?, &plan(53), &end, &end)?;
+    // Both are volumes like any other.
+    for volume in ["v", "new"] {
+        let snapshot = lab::split(&engine, &format!("of-{volume}"), volume)?;
+        lab::merge(&engine, &snapshot.id)?;
+    }
     engine.delete_volume("new").map_err(say)
 }

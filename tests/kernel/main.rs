@@ -66,6 +66,7 @@ fn main() -> ExitCode {
         scenario!(images::images_come_and_go_under_load_and_beside_snapshots, 6),
         scenario!(images::rates_and_images_that_reads_avoid_are_changed_under_load, 4),
         scenario!(detached::a_snapshot_becomes_a_volume_under_load_without_a_copy_of_its_image, 5),
+        scenario!(detached::images_become_a_volume_at_one_instant_under_load_without_a_copy, 6),
         scenario!(filesystems::ext4_mounted_and_busy_is_clean_in_every_snapshot, 4).on("400M"),
         scenario!(filesystems::xfs_mounted_and_busy_is_clean_in_every_snapshot, 4).on("400M"),
     ];
@@ -74,13 +75,13 @@ fn main() -> ExitCode {
     }
     for operation in crashes::OPERATIONS {
         let name = format!("{}_survives_the_death_of_the_process", operation.name);
-        scenarios.push(Scenario::new(&name, 4, move |disks| {
+        scenarios.push(Scenario::new(&name, 5, move |disks| {
             crashes::survives_the_death_of_the_process(&operation, disks)
         }));
     }
     for operation in crashes::OPERATIONS {
         let name = format!("{}_survives_a_power_cut", operation.name);
-        scenarios.push(Scenario::cut(&name, 4, operation));
+        scenarios.push(Scenario::cut(&name, 5, operation));
     }
     for (name, operation) in [("split", groups::Operation::Split), ("merge", groups::Operation::Merge)] {
         let death = format!("{name}_of_a_group_survives_the_death_of_the_process");

@@ -15,6 +15,7 @@ use splitmirror::lvm2::model::{LogicalVolume, SegmentKind};
 use splitmirror::report::{Class, chain};
 use splitmirror::units::{Bytes, Sectors};
 use splitmirror::volume::spec::{GroupSpec, SnapshotPolicy, SnapshotSpec, VolumeSpec};
+use splitmirror::volume::tune::Change;
 
 use crate::history::History;
 
@@ -274,6 +275,24 @@ impl Machine {
         machine
     }
 
+    /// A busy volume `a` of five images, on as many disks.
+    pub fn with_five_images() -> Self {
+        let mut machine = Self::with_wide_volume(4);
+        machine.disks.push(machine.host.add_disk(Bytes::mib(16)));
+        machine.pool = machine.disks.clone();
+        pool::extend(&machine.host, &vg(), &machine.disks[4..], &options()).expect("extended");
+        let change = Change { images: Some(5), ..Change::default() };
+        machine
+            .process()
+            .engine()
+            .expect("open")
+            .modify_volume(&lv("a"), &change)
+            .expect("an image is added");
+        machine.process().finish().expect("copied");
+        machine.volumes.get_mut("a").expect("a volume").images = 5;
+        machine
+    }
+
     /// Another machine, as this one is now.
     pub fn fork(&self, seed: u64) -> Self {
         let machine = Self { host: self.host.fork(), ..self.clone() };
@@ -434,6 +453,14 @@ impl Machine {
         self.volumes.get_mut(source).expect("a volume").snapshots.remove(snapshot);
         let new = self.volumes.get_mut(name).expect("just made");
         (new.images, new.image_of) = (images, Some(snapshot_id(source, snapshot)));
+    }
+
+    /// Images of a volume have become a volume, some time since `begun`.
+    pub fn parted(&mut self, name: &str, images: usize, source: &str, begun: usize) {
+        self.cloned(name, self.volumes[source].size, source, None, begun);
+        let new = self.volumes.get_mut(name).expect("just made");
+        (new.images, new.image_of) = (images, Some(source.to_owned()));
+        self.volumes.get_mut(source).expect("a volume").images -= images;
     }
 
     /// A volume is gone.

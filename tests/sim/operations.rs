@@ -84,6 +84,8 @@ cut_everywhere! {
     detaching_the_older_split: detach(Machine::with_wide_volume(3), &["one", "two"]);
     detaching_a_split_beside_that_of_the_first_image: detach(first_image_is_split(), &["one"]);
     detaching_a_split_as_a_volume_of_three_images: detach_as_three();
+    parting_two_of_four_images: part(Machine::with_wide_volume(4));
+    parting_two_images_beside_a_split: part_beside_a_split();
     creating_a_view: create_view();
     deleting_a_view: delete_view();
     cloning_a_snapshot: clone_snapshot();
@@ -514,6 +516,23 @@ fn detach(mut before: Machine, splits: &[&str]) -> Operation {
         done: |machine, _| machine.detached("new", 2, "a", "one"),
         finish: true,
     }
+}
+
+fn part(before: Machine) -> Operation {
+    Operation {
+        before,
+        act: |process| process.engine()?.detach_images(&volume_spec("new", 2), &lv("a")).map(drop),
+        done: |machine, begun| machine.parted("new", 2, "a", begun),
+        finish: true,
+    }
+}
+
+fn part_beside_a_split() -> Operation {
+    let mut before = Machine::with_five_images();
+    before.slow_first_image();
+    before.split("a", "one");
+    before.host.sleep(Duration::from_secs(1));
+    part(before)
 }
 
 fn detach_as_three() -> Operation {

@@ -72,7 +72,7 @@ pub async fn create<B: Backend>(
     let (origin, size) = match content {
         None => (None, size.unwrap_or_else(|| limit.map_or(DEFAULT_SIZE, |limit| limit.min(DEFAULT_SIZE)))),
         Some(Content::Copied(origin, has)) => (Some(origin), clone_size(has, size, limit)?),
-        Some(Content::Image(snapshot)) => (Some(Origin::Image(snapshot)), size.unwrap_or(Bytes::ZERO)),
+        Some(Content::Taken(origin)) => (Some(origin), size.unwrap_or(Bytes::ZERO)),
         Some(Content::Shown(snapshot)) => {
             check_view_size(&snapshot, size, limit)?;
             if change != Change::default() {
@@ -111,8 +111,8 @@ pub async fn create<B: Backend>(
 enum Content {
     /// What this holds, which has so many bytes; it can be written to.
     Copied(Origin, Bytes),
-    /// The image of the snapshot of this id itself.
-    Image(String),
+    /// Images that are there, and are its own from then on.
+    Taken(Origin),
     /// A snapshot, which it shows and no more.
     Shown(Snapshot),
 }
@@ -128,13 +128,14 @@ async fn content_of<B: Backend>(
     read_only: bool,
     restore: Option<Restore>,
 ) -> Result<Content> {
+    let detach = restore == Some(Restore::Detach) && !read_only;
     match &source.r#type {
         None => Err(Error::invalid("volume_content_source is empty")),
         Some(Source::Snapshot(source)) => {
             let id = limits::required("snapshot_id of the source", &source.snapshot_id)?;
-            if let (Some(Restore::Detach), false) = (restore, read_only) {
+            if detach {
                 // Whether there is such a snapshot is not asked: when this is repeated it has become the volume already.
-                return Ok(Content::Image(id.to_owned()));
+                return Ok(Content::Taken(Origin::Image(id.to_owned())));
             }
             let snapshot = backend.get_snapshot(id).await?;
             let snapshot = snapshot
@@ -148,6 +149,7 @@ async fn content_of<B: Backend>(
             let id = limits::required("volume_id of the source", &source.volume_id)?;
             let volume = existing(backend, id).await?;
             match volume.kind {
+                Kind::Mirror { .. } if detach => Ok(Content::Taken(Origin::Images(volume.id))),
                 Kind::Mirror { .. } => Ok(Content::Copied(Origin::Volume(volume.id), volume.size)),
                 Kind::View { snapshot } => Err(Error::invalid(format!(
                     "volume {id} shows snapshot {snapshot}: make the volume from the snapshot itself"

@@ -64,6 +64,16 @@ pub fn add_legs(
 /// # Errors
 /// There is no such LV, fewer than two images or none in the array would stay, or one that goes is still part of the array.
 pub fn remove_legs(vg: &VolumeGroup, name: &LvName, left: usize) -> Result<VolumeGroup> {
+    let gone = require_gone(vg, name, left)?;
+    let gone: Vec<&LvName> = gone.iter().flat_map(|slot| [&slot.meta, &slot.image]).collect();
+    let mut after = vg.clone();
+    after.lvs.retain(|lv| !gone.contains(&&lv.name));
+    find_raid1_mut(&mut after, name)?.slots.truncate(left);
+    Ok(after)
+}
+
+/// The slots that go when `left` stay.
+fn require_gone<'a>(vg: &'a VolumeGroup, name: &LvName, left: usize) -> Result<&'a [Slot]> {
     let slots = &find_raid1(vg, name)?.slots;
     let (stay, go) = slots.split_at_checked(left).unwrap_or((slots, &[]));
     for (slot, names) in (left..).zip(go) {
@@ -78,23 +88,16 @@ pub fn remove_legs(vg: &VolumeGroup, name: &LvName, left: usize) -> Result<Volum
     if stay.len() < 2 || !stay.iter().any(is_whole) {
         return Err(EditError::LastImage { lv: name.clone(), slot: left });
     }
-    let gone: Vec<&LvName> = go.iter().flat_map(|slot| [&slot.meta, &slot.image]).collect();
-    let mut after = vg.clone();
-    after.lvs.retain(|lv| !gone.contains(&&lv.name));
-    find_raid1_mut(&mut after, name)?.slots.truncate(left);
-    Ok(after)
+    Ok(go)
 }
 
-/// An LV that a split image becomes.
+/// An LV that split images become.
 #[derive(Clone, Debug)]
 pub struct DetachedLv {
     /// Its name.
     pub name: LvName,
     /// Its identifier.
     pub id: LvmUuid,
-    /// Identifiers of the image and metadata LVs that are not there yet: of the slot that is left first, then of each further
-    /// image of the new LV.
-    pub lost: Vec<[LvmUuid; 2]>,
     /// Tags of the LV.
     pub tags: Vec<String>,
     /// Compatible flags of the LV.
@@ -103,48 +106,85 @@ pub struct DetachedLv {
     pub created: (u64, String),
 }
 
+/// Makes a raid1 LV of the last images and their metadata LVs, in their order, so that `left` slots stay. They must be split
+/// off.
+///
+/// # Errors
+/// As [`remove_legs`], fewer than two images would go, or names and ids are taken.
+pub fn part_legs(vg: &VolumeGroup, name: &LvName, left: usize, new: DetachedLv) -> Result<VolumeGroup> {
+    let gone = require_gone(vg, name, left)?;
+    if gone.len() < 2 {
+        return Err(EditError::Legs { lv: name.clone(), why: "a mirror has 2 to 64 images" });
+    }
+    let (size, raid) = (find_lv(vg, name)?.extents(), find_raid1(vg, name)?);
+    let raid = Raid1 { slots: slots_of(&new.name, gone.len()), ..raid.clone() };
+    let mut after = vg.clone();
+    for (old, slot) in gone.iter().zip(&raid.slots) {
+        attach_as(&mut after, &old.image, &slot.image)?;
+        attach_as(&mut after, &old.meta, &slot.meta)?;
+    }
+    find_raid1_mut(&mut after, name)?.slots.truncate(left);
+    push_raid1(&mut after, new, size, raid)?;
+    Ok(after)
+}
+
 /// Makes a raid1 LV of a split image and its metadata LV, in slot 0 of it. The slot that they leave, and all further slots of
-/// the new LV, have images of which every access fails, as LVM2 has them in place of those of a disk that was given up.
+/// the new LV, have images of which every access fails, as LVM2 has them in place of those of a disk that was given up. `lost` are
+/// the identifiers of those images and metadata LVs: of the slot that is left first, then of each further slot.
 ///
 /// # Errors
 /// There is no such slot, its image is not split off, or names and ids are taken.
-pub fn detach_leg(vg: &VolumeGroup, name: &LvName, slot: usize, new: DetachedLv) -> Result<VolumeGroup> {
-    let raid = find_raid1(vg, name)?;
+pub fn detach_leg(
+    vg: &VolumeGroup,
+    name: &LvName,
+    slot: usize,
+    new: DetachedLv,
+    lost: Vec<[LvmUuid; 2]>,
+) -> Result<VolumeGroup> {
     let old = super::find_slot(vg, name, slot)?.clone();
     if !find_lv(vg, &old.image)?.is_tracked_image() {
         return Err(EditError::NotTracked { lv: name.clone(), slot });
     }
-    if new.name.is_reserved() {
-        return Err(EditError::NameReserved(new.name));
-    }
-    super::tags::require_tags(&new.tags)?;
     let (size, meta) = (find_lv(vg, name)?.extents(), find_lv(vg, &old.meta)?.extents());
-    let raid = Raid1 {
-        slots: (0..new.lost.len())
-            .map(|slot| Slot { meta: new.name.meta(slot), image: new.name.image(slot) })
-            .collect(),
-        ..raid.clone()
-    };
+    let raid = Raid1 { slots: slots_of(&new.name, lost.len()), ..find_raid1(vg, name)?.clone() };
     let mut after = vg.clone();
-    for (from, to) in [(&old.image, new.name.image(0)), (&old.meta, new.name.meta(0))] {
-        if vg.lv(&to).is_some() {
-            return Err(EditError::NameTaken(to));
-        }
-        let sub = find_lv_mut(&mut after, from)?;
-        sub.name = to;
-        sub.set("VISIBLE", false);
-        sub.set("WRITE", true);
-        sub.set("WRITEMOSTLY", false);
-    }
-    let places = std::iter::once((old.image, old.meta))
-        .chain((1..new.lost.len()).map(|slot| (new.name.image(slot), new.name.meta(slot))));
-    for ((image, meta_name), [image_id, meta_id]) in places.zip(new.lost) {
-        for (name, id, count) in [(image, image_id, size), (meta_name, meta_id, meta)] {
-            let mut sub = sub_lv(name, id, &[], &new.created);
+    attach_as(&mut after, &old.image, &new.name.image(0))?;
+    attach_as(&mut after, &old.meta, &new.name.meta(0))?;
+    let empty = std::iter::once(&old).chain(raid.slots.iter().skip(1));
+    for (names, [image_id, meta_id]) in empty.zip(lost) {
+        for (name, id, count) in [(&names.image, image_id, size), (&names.meta, meta_id, meta)] {
+            let mut sub = sub_lv(name.clone(), id, &[], &new.created);
             sub.segments = vec![segment(count, SegmentKind::Error)];
             push_lv(&mut after, sub)?;
         }
     }
+    push_raid1(&mut after, new, size, raid)?;
+    Ok(after)
+}
+
+/// The slots of an LV of so many images.
+fn slots_of(name: &LvName, images: usize) -> Vec<Slot> {
+    (0..images).map(|slot| Slot { meta: name.meta(slot), image: name.image(slot) }).collect()
+}
+
+/// A split image, or its metadata LV, becomes part of another array under another name.
+fn attach_as(vg: &mut VolumeGroup, from: &LvName, to: &LvName) -> Result<()> {
+    if vg.lv(to).is_some() {
+        return Err(EditError::NameTaken(to.clone()));
+    }
+    let sub = find_lv_mut(vg, from)?;
+    sub.name = to.clone();
+    sub.set("VISIBLE", false);
+    sub.set("WRITE", true);
+    sub.set("WRITEMOSTLY", false);
+    Ok(())
+}
+
+fn push_raid1(vg: &mut VolumeGroup, new: DetachedLv, size: Extents, raid: Raid1) -> Result<()> {
+    if new.name.is_reserved() {
+        return Err(EditError::NameReserved(new.name));
+    }
+    super::tags::require_tags(&new.tags)?;
     let top = LogicalVolume {
         name: new.name,
         id: new.id,
@@ -155,8 +195,7 @@ pub fn detach_leg(vg: &VolumeGroup, name: &LvName, slot: usize, new: DetachedLv)
         segments: vec![segment(size, SegmentKind::Raid1(raid))],
         extra: Vec::new(),
     };
-    push_lv(&mut after, top)?;
-    Ok(after)
+    push_lv(vg, top)
 }
 
 /// An image for a slot that has none.
