@@ -62,6 +62,7 @@ fn main() -> ExitCode {
         ours::a_disk_of_our_pool_is_kept_by_lvm2,
         clones::lvm2_reads_a_clone_at_every_stage_and_does_not_expose_what_is_not_filled,
         detached::lvm2_reads_every_state_of_a_detachment_without_a_warning,
+        detached::lvm2_reads_every_state_of_images_that_become_a_volume_without_a_warning,
         theirs::a_raid1_lv_of_two_images_is_adopted,
         theirs::a_raid1_lv_of_three_images_is_adopted,
         theirs::a_tracked_split_by_lvm2_is_adopted_and_merged_in_full,

@@ -1,10 +1,10 @@
-//! Snapshots that become volumes, as an orchestrator asks for it: mounted beside the volume that they were of.
+//! Snapshots and images that become volumes, as an orchestrator asks for it: mounted beside the volume that they were of.
 
 use std::time::Instant;
 
 use splitmirror::csi::proto::CreateVolumeRequest;
 use splitmirror::csi::proto::volume_capability::access_mode::Mode;
-use splitmirror::csi::proto::volume_content_source::{SnapshotSource, Type as Source};
+use splitmirror::csi::proto::volume_content_source::{SnapshotSource, Type as Source, VolumeSource};
 use splitmirror::volume::info::{SlotState, SnapshotInfo, VolumeInfo};
 use tonic::Code;
 
@@ -21,6 +21,42 @@ pub fn ext4(_: &str) -> Outcome {
 /// With XFS, which is mounted beside the file system whose id it has.
 pub fn xfs(_: &str) -> Outcome {
     detached("xfs", 320)
+}
+
+/// Two of four images of a volume that is used become another.
+pub fn images(_: &str) -> Outcome {
+    create_pool()?;
+    let standalone = Standalone::start()?;
+    let mut driver = Driver::connect()?;
+    let writer = mount("ext4", Mode::SingleNodeWriter);
+    let wanted = |name: &str, images: &str| -> CreateVolumeRequest {
+        let mut request = request(name, 128, &writer);
+        request.parameters.insert("splitmirror.io/images".to_owned(), images.to_owned());
+        request.parameters.insert("splitmirror.io/restore".to_owned(), "detach".to_owned());
+        request
+    };
+    let volume = driver.create(wanted("pvc-1", "4")).map_err(said)?;
+    let at = driver.open(&volume, &writer).map_err(said)?;
+    write(&at.join("before"), b"what all four hold")?;
+    let source = || Source::Volume(VolumeSource { volume_id: volume.volume_id.clone() });
+    refused("one too many", driver.clone_of(source(), wanted("own", "3")), Code::FailedPrecondition)?;
+    let own = driver.clone_of(source(), wanted("own", "2")).map_err(said)?;
+    let again = patiently(|| driver.clone_of(source(), wanted("own", "2")))?;
+    that("it is the same again", again == own)?;
+    write(&at.join("after"), b"later")?;
+    let shown = driver.open(&own, &writer).map_err(said)?;
+    holds("it holds what was there", &shown.join("before"), b"what all four hold")?;
+    that("and nothing newer", !shown.join("after").exists())?;
+    let volumes: Vec<VolumeInfo> = json(&["volume", "list", "--pool", POOL])?;
+    let two = |volume: &VolumeInfo| {
+        volume.slots.len() == 2 && volume.slots.iter().all(|slot| slot.state == SlotState::InSync)
+    };
+    that("both have two images, and nothing is copied", volumes.len() == 2 && volumes.iter().all(two))?;
+    for volume in [&own.volume_id, &volume.volume_id] {
+        driver.close(volume).map_err(said)?;
+        patiently(|| driver.delete(volume))?;
+    }
+    standalone.stop()
 }
 
 fn detached(fs: &str, mib: i64) -> Outcome {

@@ -59,6 +59,7 @@ const SCENARIOS: [Scenario; 22] = [
     Scenario { name: "btrfs_clone", needs: "disks=4 size=1G mem=768", run: clones::btrfs },
     Scenario { name: "ext4_detached", needs: "disks=4 size=1G mem=768", run: detached::ext4 },
     Scenario { name: "xfs_detached", needs: "disks=4 size=1G mem=768", run: detached::xfs },
+    Scenario { name: "images_detached", needs: "disks=4 size=512M mem=768", run: detached::images },
     Scenario { name: "changed_blocks", needs: "disks=3 size=1G mem=768", run: journeys::changed_blocks },
     Scenario { name: "changed_by_hand", needs: "disks=3 size=1G mem=768", run: journeys::changed },
     Scenario { name: "rolled_back_by_hand", needs: "disks=3 size=1G mem=768", run: journeys::rolled_back },
