@@ -23,7 +23,7 @@ struct Scenario {
     run: fn(&str) -> Outcome,
 }
 
-const SCENARIOS: [Scenario; 22] = [
+const SCENARIOS: [Scenario; 23] = [
     Scenario {
         name: "sanity_mount",
         needs: "disks=3 size=512M mem=768 timeout=400 alone",
