@@ -318,7 +318,7 @@ mod tests {
             device: format!("/dev/sd{index}"),
             write_mostly: false,
             rotational: false,
-            grown: false,
+            grown: None,
             snapshot: None,
             lent: None,
         };

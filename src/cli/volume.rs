@@ -174,16 +174,16 @@ pub(super) fn print(volume: &VolumeInfo, format: Format, out: &mut dyn Write) ->
     )?;
     let mut slots = Table::new(&["SLOT", "STATE", "DISK", "SNAPSHOT"]);
     for slot in &volume.slots {
-        let note = match (slot.grown, slot.write_mostly) {
-            (true, _) => ", there for a snapshot only",
-            (false, true) => ", write-mostly",
-            (false, false) => "",
+        let note = match (&slot.grown, slot.write_mostly) {
+            (Some(_), _) => ", there for a snapshot only",
+            (None, true) => ", write-mostly",
+            (None, false) => "",
         };
         slots.row(vec![
             slot.index.to_string(),
             format!("{}{note}", state(slot.state)),
             slot.device.clone(),
-            or_dash(slot.snapshot.clone().unwrap_or_default()),
+            or_dash(slot.snapshot.clone().or_else(|| slot.grown.clone()).unwrap_or_default()),
         ]);
     }
     writeln!(out)?;
@@ -208,7 +208,7 @@ mod tests {
             device: format!("/dev/sd{index}"),
             write_mostly: index == 2,
             rotational: false,
-            grown: false,
+            grown: None,
             snapshot: snapshot.map(str::to_owned),
             lent: None,
         };

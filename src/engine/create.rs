@@ -245,8 +245,8 @@ impl<H: Host> Session<'_, H> {
         if size < spec.size || spec.limit.is_some_and(|limit| size > limit) {
             return differs(format!("has {size}"));
         }
-        let own = |tags: &&ImageTags| tags.grown.is_none() && !tags.leaving;
-        let images = self.image_tags(lv).iter().filter(own).count();
+        let own = |tags: &ImageTags| tags.grown.is_none() && !tags.leaving;
+        let images = self.images_of(&lv.name).map(ImageTags::of).filter(own).count();
         if images != spec.images {
             return differs(format!("has {images} images"));
         }

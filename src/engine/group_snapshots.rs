@@ -145,6 +145,12 @@ impl<H: Host> Session<'_, H> {
     fn refuse_other_group(&self, spec: &GroupSpec) -> Result<()> {
         let exists = |message| Err(Error::refused(Class::Exists, message));
         for volume in self.volume_names() {
+            if self.growing(&volume).any(|of| of.snapshot == spec.name) {
+                return exists(format!(
+                    "snapshot {:?} of volume {volume} is being made, and is of no group",
+                    spec.name
+                ));
+            }
             let Some(tags) =
                 self.snapshots_of(&volume).find(|tags| tags.snapshot.as_ref() == Some(&spec.name))
             else {

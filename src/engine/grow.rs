@@ -19,10 +19,21 @@ use crate::volume::tags::{Grown, ImageTags};
 impl<H: Host> Engine<H> {
     /// As [`Engine::create_snapshot`], of an image that is added for it.
     pub(super) fn create_grown(&self, spec: &SnapshotSpec) -> Result<SnapshotInfo> {
+        let what = format!("snapshot {:?} of volume {}", spec.name, spec.volume);
+        let made = self.begin_growth(spec, &what).and_then(|()| self.see_through(spec, &what));
+        made.or_else(|error| {
+            self.session(|session| {
+                // What has begun ends with the snapshot, whoever asks or not, so no refusal is the last word.
+                let begun = session.growing(&spec.volume).any(|of| of.snapshot == spec.name);
+                Err(if begun && error.class() == Class::Precondition { not_yet(&error) } else { error })
+            })
+        })
+    }
+
+    /// Waits until the image is copied, and cuts it.
+    fn see_through(&self, spec: &SnapshotSpec, what: &str) -> Result<SnapshotInfo> {
         let (volume, key) = (&spec.volume, key::of(&spec.name));
-        let what = format!("snapshot {:?} of volume {volume}", spec.name);
-        self.begin_growth(spec, &what)?;
-        self.wait(&what, |session| {
+        self.wait(what, |session| {
             let Some(_guard) = self.try_guard(volume) else { return Ok(None) };
             if session.take_up(volume, self)? == Taken::NotUp {
                 return Ok(None);
@@ -66,30 +77,33 @@ impl<H: Host> Engine<H> {
 }
 
 impl<H: Host> Session<'_, H> {
-    /// An image that was added for a snapshot, and is equal now, is cut: whoever asked for it. One that cannot be cut yet stays
-    /// for it, and does not keep the volume from anything else.
+    /// Images that were added for snapshots, and are equal now, are cut: whoever asked for them. One that cannot be cut yet stays
+    /// for its snapshot, and does not keep the volume from anything else.
     pub(super) fn cut_grown(&mut self, volume: &LvName) -> Result<Taken> {
-        let Some(Grown { snapshot, min_in_sync }) = self.growing(volume) else { return Ok(Taken::Rests) };
-        let now = self.host.now_unix_nanos();
-        let wanted = Split { name: snapshot, now, min_in_sync, lent: None };
-        match self.split(volume, &wanted) {
-            Ok(Rest::Done) => Ok(Taken::Rests),
-            Ok(Rest::Waiting(_)) => Ok(Taken::UnderWay),
-            Err(error) if error.class() == Class::Precondition => {
-                tracing::warn!(%volume, snapshot = wanted.name, error = chain(&error), "a snapshot has to wait");
-                Ok(Taken::Rests)
+        for Grown { snapshot: name, min_in_sync } in self.growing(volume).collect::<Vec<_>>() {
+            let wanted = Split { name, now: self.host.now_unix_nanos(), min_in_sync, lent: None };
+            match self.split(volume, &wanted) {
+                Ok(Rest::Done) => {}
+                Ok(Rest::Waiting(_)) => return Ok(Taken::UnderWay),
+                Err(error) if error.class() == Class::Precondition => {
+                    tracing::warn!(%volume, snapshot = wanted.name, error = chain(&error), "a snapshot has to wait");
+                }
+                Err(error) => return Err(error),
             }
-            Err(error) => Err(error),
         }
+        Ok(Taken::Rests)
     }
 
-    /// The snapshot that an image of a volume was added for and that is not cut yet. Costs nothing: the metadata tells.
-    pub(super) fn growing(&self, volume: &LvName) -> Option<Grown> {
-        let vg = self.group.vg();
-        let raid = vg.lv(volume)?.raid1()?;
-        let mut images = raid.slots.iter().filter_map(|slot| vg.lv(&slot.image));
-        images.find_map(|image| ImageTags::of(image).grown.filter(|_| !image.is_tracked_image()))
+    /// What images of a volume were added for that are not cut yet. Costs nothing: the metadata tells.
+    pub(super) fn growing(&self, volume: &LvName) -> impl Iterator<Item = Grown> {
+        let attached = self.images_of(volume).filter(|image| !image.is_tracked_image());
+        attached.filter_map(|image| ImageTags::of(image).grown)
     }
+}
+
+fn not_yet(error: &Error) -> Error {
+    let message = format!("the image that was added for it cannot be cut yet: {}", chain(error));
+    Error::refused(Class::InProgress, message)
 }
 
 /// No lack of room as such, which upstream's snapshotter takes for a call that may still run: see [`crate::volume::split`].

@@ -4,7 +4,6 @@ use crate::engine::observe::{from_metadata, observe, read_metas, union_marked};
 use crate::engine::{Engine, Error, Result, Session, lock};
 use crate::host::{DmInfo, Host};
 use crate::ids::LvName;
-use crate::lvm2::model::LogicalVolume;
 use crate::raid::{Action, Health};
 use crate::units::{Bytes, Sectors};
 use crate::volume::info::{
@@ -63,7 +62,7 @@ impl<H: Host> Engine<H> {
             let mut names = Vec::new();
             for key in session.volume_names() {
                 let Some(lv) = session.group.vg().lv(&key) else { continue };
-                for view in session.image_tags(lv).into_iter().flat_map(|tags| tags.views) {
+                for view in session.images_of(&key).flat_map(|image| ImageTags::of(image).views) {
                     names.push(NameInfo { key: key::of(&view), name: Some(view), view: true });
                 }
                 names.push(NameInfo { name: VolumeTags::of(lv).name, key, view: false });
@@ -159,18 +158,11 @@ impl<H: Host> Session<'_, H> {
         })
     }
 
-    /// What the tags of a volume's images say.
-    pub(super) fn image_tags(&self, lv: &LogicalVolume) -> Vec<ImageTags> {
-        let slots = lv.raid1().map(|raid| raid.slots.as_slice()).unwrap_or_default();
-        slots.iter().filter_map(|slot| self.group.vg().lv(&slot.image)).map(ImageTags::of).collect()
-    }
-
     /// All views. Costs nothing: the metadata tells, but for the device.
     pub(super) fn views(&self) -> Result<Vec<ViewInfo>> {
         let mut views = Vec::new();
         for name in self.volume_names() {
-            let lv = self.group.vg().lv(&name);
-            if !lv.is_some_and(|lv| self.image_tags(lv).iter().any(|tags| !tags.views.is_empty())) {
+            if self.images_of(&name).all(|image| ImageTags::of(image).views.is_empty()) {
                 continue;
             }
             // A volume that cannot be used keeps nobody from the others.
@@ -227,7 +219,7 @@ fn slot_info(seen: &Seen, slot: usize) -> SlotInfo {
         device: of.device.clone(),
         write_mostly: of.is_write_mostly(),
         rotational: of.rotational,
-        grown: of.tags.grown.is_some(),
+        grown: of.tags.grown.as_ref().map(|grown| key::snapshot_id(&seen.lv.name, &key::of(&grown.snapshot))),
         snapshot: seen.snapshot_key(slot).map(|key| key::snapshot_id(&seen.lv.name, &key)),
         lent: of.tags.lent.clone().filter(|_| of.is_split()),
     }

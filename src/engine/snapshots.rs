@@ -12,7 +12,7 @@ use crate::volume::info::{SnapshotInfo, ViewInfo};
 use crate::volume::seen::Seen;
 use crate::volume::spec::{SnapshotPolicy, SnapshotSpec};
 use crate::volume::step::Step;
-use crate::volume::tags::{ImageTags, VolumeTags};
+use crate::volume::tags::{Grown, ImageTags, VolumeTags};
 use crate::volume::{group, key, merge, split};
 
 impl<H: Host> Engine<H> {
@@ -54,11 +54,10 @@ impl<H: Host> Engine<H> {
             }
             let seen = session.look(&volume)?;
             let Some(slot) = seen.slot_of(&snapshot) else {
-                let Some(growing) = seen.growing(&snapshot) else { return Ok(Some(())) };
+                let growing = session.growing(&volume).find(|of| key::of(&of.snapshot) == snapshot);
+                let Some(Grown { snapshot: name, .. }) = growing else { return Ok(Some(())) };
                 // Once it is copied it is cut, however few images stay in sync, and goes then.
-                let name = seen.slots[growing].tags.grown.as_ref().map(|of| of.snapshot.clone());
                 let now = session.host.now_unix_nanos();
-                let name = name.unwrap_or_default();
                 session.split(&volume, &split::Split { name, now, min_in_sync: 1, lent: None }).map(drop)?;
                 return Ok(None);
             };
@@ -240,7 +239,7 @@ impl<H: Host> Session<'_, H> {
     /// A snapshot's name is taken if another volume or a group has it.
     pub(super) fn refuse_foreign_name(&self, spec: &SnapshotSpec) -> Result<()> {
         for volume in self.volume_names() {
-            if volume != spec.volume && self.growing(&volume).is_some_and(|of| of.snapshot == spec.name) {
+            if volume != spec.volume && self.growing(&volume).any(|of| of.snapshot == spec.name) {
                 let message = format!("snapshot {:?} is being made, of volume {volume}", spec.name);
                 return Err(Error::refused(Class::Exists, message));
             }

@@ -9,7 +9,7 @@ use kube::{Resource, ResourceExt as _};
 
 use crate::api::conditions::{self, Type};
 use crate::api::rollback::RollbackPhase;
-use crate::api::snapshot::SnapshotPhase;
+use crate::api::snapshot::{SnapshotPhase, SnapshotPolicy};
 use crate::api::subject::{of_snapshot, of_volume};
 use crate::api::volume::SlotState;
 use crate::api::{
@@ -164,46 +164,61 @@ pub fn snapshot(
         notes.push(Note { warning, reason, action, message, about, related });
     };
     if split && new.phase == SnapshotPhase::Ready && old.phase != SnapshotPhase::Ready {
-        let message =
-            format!("image {slot} of volume {} was split off; nothing was copied", object.spec.volume);
+        let what = if is_grown(object) {
+            "which was added for it, was split off"
+        } else {
+            "was split off; nothing was copied"
+        };
+        let message = format!("image {slot} of volume {} {what}", object.spec.volume);
         note(false, "SnapshotSplit", "Split", message, of_snapshot(object));
     }
     if let Some(why) = newly_refused(Type::Ready, &old.conditions, &new.conditions) {
         note(true, "SnapshotRefused", "Split", why.to_owned(), of_snapshot(object));
     }
     if new.phase == SnapshotPhase::Merging && old.phase != SnapshotPhase::Merging {
-        notes.extend(merge(
-            object,
-            volume,
-            "MergeStarted",
-            "is being merged back; the volume goes on meanwhile",
-        ));
+        let what = "is being merged back; the volume goes on meanwhile";
+        notes.extend(end(object, volume, ("Merge", "MergeStarted"), what));
     }
     notes
 }
 
-/// How far the merge of a snapshot's image has come, for who looks at the volume.
-fn merge(
+/// Whether an image was added for a snapshot.
+fn is_grown(object: &MirrorSnapshot) -> bool {
+    object.spec.policy == Some(SnapshotPolicy::Grow)
+}
+
+/// What becomes of the image of a snapshot that is deleted, for who looks at the volume.
+fn end(
     object: &MirrorSnapshot,
     volume: Option<&MirrorVolume>,
-    reason: &'static str,
+    (action, reason): (&'static str, &'static str),
     what: &str,
 ) -> Option<Note> {
     let slot = object.status.as_ref().and_then(|status| status.slot)?;
     Some(Note {
         warning: false,
         reason,
-        action: "Merge",
+        action,
         message: format!("image {slot} of volume {} {what}", object.spec.volume),
         about: volume.map_or_else(|| of_snapshot(object), of_volume),
         related: Some(object.object_ref(&())),
     })
 }
 
-/// A snapshot's image is merged. Of one that had little to copy nobody was told that it has begun, and need not be.
+/// A snapshot's image is merged, or has left. Of one that had little to copy nobody was told that it has begun, and need not be.
 #[must_use]
 pub fn merged(object: &MirrorSnapshot, volume: Option<&MirrorVolume>) -> Vec<Note> {
-    merge(object, volume, "MergeCompleted", "is merged back").into_iter().collect()
+    let note = if is_grown(object) {
+        end(
+            object,
+            volume,
+            ("Remove", "ImageRemoved"),
+            "was there for a snapshot only, and is removed with it",
+        )
+    } else {
+        end(object, volume, ("Merge", "MergeCompleted"), "is merged back")
+    };
+    note.into_iter().collect()
 }
 
 /// What happened to a pool.

@@ -45,10 +45,8 @@ pub fn shrink(seen: &Seen, images: usize) -> Next {
     if let Some(not_now) = refused(seen, images) {
         return not_now;
     }
-    if seen.images() <= images {
-        return Next::Done;
-    }
-    let go: Vec<usize> = (images..seen.staying()).filter(|slot| !seen.is_parked(*slot)).collect();
+    let Some(first) = seen.own_slots().nth(images) else { return Next::Done };
+    let go: Vec<usize> = (first..seen.staying()).filter(|slot| !seen.is_parked(*slot)).collect();
     if let Some(refusal) = grow::under_way(seen) {
         return Next::Refuse(refusal);
     }
@@ -66,7 +64,7 @@ pub fn shrink(seen: &Seen, images: usize) -> Next {
     }
     let Some((_, status)) = seen.running() else { return inactive(seen) };
     let in_sync = |slot: &usize| status.health.get(*slot) == Some(&Health::InSync);
-    let stay = seen.attached_slots().filter(|slot| *slot < images).filter(in_sync).count();
+    let stay = seen.attached_slots().filter(|slot| *slot < first).filter(in_sync).count();
     if stay < IN_SYNC_MIN {
         let message = format!(
             "volume {} would have {stay} image{} in sync and {IN_SYNC_MIN} must stay: delete a snapshot of it first",

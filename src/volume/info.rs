@@ -41,9 +41,9 @@ pub struct SlotInfo {
     /// Its disk seeks.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rotational: bool,
-    /// Its image is there for a snapshot only.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub grown: bool,
+    /// The snapshot that its image was added for, and goes with. Before it is cut that is not among the volume's snapshots.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grown: Option<String>,
     /// The snapshot its image is, when it is split.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,
@@ -104,10 +104,15 @@ pub struct VolumeInfo {
 }
 
 impl VolumeInfo {
-    /// How many images it has, without those that are there for snapshots only.
+    /// The slots of its own images: not of those that were added for snapshots.
+    pub fn own_slots(&self) -> impl Iterator<Item = &SlotInfo> {
+        self.slots.iter().filter(|slot| slot.grown.is_none())
+    }
+
+    /// How many images are its own.
     #[must_use]
     pub fn images(&self) -> usize {
-        self.slots.iter().filter(|slot| !slot.grown).count()
+        self.own_slots().count()
     }
 }
 

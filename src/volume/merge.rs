@@ -141,7 +141,7 @@ pub fn stray(seen: &Seen) -> Option<Edit> {
         .attached_slots()
         .filter(|slot| {
             let tags = &seen.slots[*slot].tags;
-            !tags.merging && (tags.snapshot.is_some() || !table.has_leg(*slot))
+            !tags.merging && (tags.snapshot.is_some() || tags.leaving || !table.has_leg(*slot))
         })
         .collect();
     (!slots.is_empty()).then_some(Edit::Rebuild { slots })

@@ -204,10 +204,16 @@ impl Seen {
         self.slots.iter().rposition(|slot| !slot.is_leaving()).map_or(0, |last| last + 1)
     }
 
-    /// How many images are the volume's own: not added for a snapshot, and not leaving.
+    /// Slots whose images are the volume's own: not added for a snapshot, and not leaving.
+    pub fn own_slots(&self) -> impl Iterator<Item = usize> + '_ {
+        let is_own = |of: &SlotSeen| of.tags.grown.is_none() && !of.is_leaving();
+        (0..self.slots.len()).filter(move |slot| is_own(&self.slots[*slot]))
+    }
+
+    /// How many images are the volume's own.
     #[must_use]
     pub fn images(&self) -> usize {
-        self.slots.iter().filter(|of| of.tags.grown.is_none() && !of.is_leaving()).count()
+        self.own_slots().count()
     }
 
     /// Whether the image in a slot waits to leave until those behind it do: its slot is kept, and empty.

@@ -85,12 +85,11 @@ fn rates(seen: &Seen, change: &Change) -> (Option<u64>, Option<u64>) {
     )
 }
 
-/// Which of these slots are avoided because their disks seek: none, if all of them do.
+/// Which of these slots, of which it is told whether their disks seek, are avoided for that: none, if all of them do.
 #[must_use]
-pub fn seeking(rotational: impl ExactSizeIterator<Item = bool>) -> Vec<usize> {
-    let all = rotational.len();
-    let seek: Vec<usize> = rotational.enumerate().filter(|(_, seeks)| *seeks).map(|(slot, _)| slot).collect();
-    if seek.len() == all { Vec::new() } else { seek }
+pub fn seeking(slots: impl Iterator<Item = (usize, bool)>) -> Vec<usize> {
+    let (seek, rest): (Vec<_>, Vec<_>) = slots.partition(|(_, seeks)| *seeks);
+    if rest.is_empty() { Vec::new() } else { seek.into_iter().map(|(slot, _)| slot).collect() }
 }
 
 /// What next, so that rates and images that reads avoid are as wanted.
@@ -100,13 +99,14 @@ pub fn next(seen: &Seen, change: &Change) -> Next {
         return Next::Refuse(refusal);
     }
     let (min_recovery_rate, max_recovery_rate) = rates(seen, change);
-    let slots = 0..seen.images();
-    let now: Vec<usize> = slots.clone().filter(|slot| seen.slots[*slot].is_write_mostly()).collect();
+    let now: Vec<usize> = seen.own_slots().filter(|slot| seen.slots[*slot].is_write_mostly()).collect();
     let write_mostly: Vec<usize> = match &change.write_mostly {
         None => now.clone(),
         Some(WriteMostly::None) => Vec::new(),
-        Some(WriteMostly::Rotational) => seeking(slots.map(|slot| seen.slots[slot].rotational)),
-        Some(WriteMostly::Slots(wanted)) => slots.filter(|slot| wanted.contains(slot)).collect(),
+        Some(WriteMostly::Rotational) => {
+            seeking(seen.own_slots().map(|slot| (slot, seen.slots[slot].rotational)))
+        }
+        Some(WriteMostly::Slots(wanted)) => seen.own_slots().filter(|slot| wanted.contains(slot)).collect(),
     };
     if (min_recovery_rate, max_recovery_rate, &write_mostly)
         == (seen.raid.min_recovery_rate, seen.raid.max_recovery_rate, &now)

@@ -65,7 +65,7 @@ fn observation() -> Observation {
             device: "/dev/sda".into(),
             write_mostly: false,
             rotational: false,
-            grown: false,
+            grown: None,
             snapshot: None,
             lent: None,
         }],

@@ -252,7 +252,7 @@ fn check<H: Host>(
     names.sort();
     ensure(names == operation.snapshots, || format!("snapshots {names:?} of {info:?}"))?;
     let equal = lab::legs_are_equal(engine, "v")?;
-    let borrowed = info.slots.iter().filter(|slot| slot.snapshot.is_some() && !slot.grown).count();
+    let borrowed = info.slots.iter().filter(|slot| slot.snapshot.is_some() && slot.grown.is_none()).count();
     ensure(equal == operation.images - borrowed, || format!("{equal} images attached: {info:?}"))?;
     let now = check_instant(&lab::device(engine, "v")?, plan, low, high)?;
     for clone in engine.volumes().map_err(say)?.iter().filter(|volume| volume.clone_of.is_some()) {

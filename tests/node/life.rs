@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use splitmirror::units::Sectors;
 
+use crate::api::ApiServer;
 use crate::harness::{Machine, snapshot, view, volume};
 
 fn slots(volume: &Value) -> Vec<&str> {
@@ -58,9 +59,39 @@ fn a_volume_keeps_both_images_when_one_is_added_for_a_snapshot() {
         assert_eq!(volume["status"]["phase"], "Ready", "it has as many images as was asked for");
         machine.ask_to_delete("mirrorsnapshots", "snap-1");
         agent.gone("mirrorsnapshots", "snap-1").await;
+        agent.event("ImageRemoved").await;
         agent.rest().await;
         let volume = machine.server.get("mirrorvolumes", "pvc-1").expect("a volume");
         assert_eq!(slots(&volume), ["InSync", "InSync"]);
+    });
+    machine.check();
+}
+
+#[test]
+fn a_snapshot_that_is_deleted_while_its_image_is_copied_leaves_nothing_behind() {
+    let machine = Machine::with_pool();
+    machine.server.put("mirrorvolumes", &volume("pvc-1", 2));
+    machine.life(async |agent| {
+        agent.phase("mirrorvolumes", "pvc-1", "Ready").await;
+        machine.host.sync_speed(4);
+        let mut grown = snapshot("pvc-1", "snap-1");
+        grown["spec"]["policy"] = json!("grow");
+        machine.server.put("mirrorsnapshots", &grown);
+        let begun = |server: &ApiServer| {
+            let volume = server.get("mirrorvolumes", "pvc-1")?;
+            (slots(&volume) == ["InSync", "InSync", "Rebuilding"]).then_some(volume)
+        };
+        let volume = machine.server.until("a copy", begun).await;
+        assert_eq!(volume["status"]["phase"], "Ready", "it has lost nothing");
+        machine.ask_to_delete("mirrorsnapshots", "snap-1");
+        agent.rest().await;
+        assert!(machine.server.get("mirrorsnapshots", "snap-1").is_some(), "until its image has left");
+        machine.host.sync_speed(16_384);
+        agent.gone("mirrorsnapshots", "snap-1").await;
+        agent.rest().await;
+        let volume = machine.server.get("mirrorvolumes", "pvc-1").expect("a volume");
+        assert_eq!(slots(&volume), ["InSync", "InSync"]);
+        assert!(machine.server.list("mirrorsnapshots").is_empty(), "it is not found on the disks later");
     });
     machine.check();
 }

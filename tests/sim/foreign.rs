@@ -5,6 +5,7 @@ use splitmirror::engine::group::Group;
 use splitmirror::host::sim::SimHost;
 use splitmirror::host::{DeviceMapper, Freeze, TargetLine, Udev};
 use splitmirror::ids::{DmId, HiddenUuid};
+use splitmirror::lvm2::edit;
 use splitmirror::lvm2::model::{LogicalVolume, SegmentKind};
 use splitmirror::units::Sectors;
 
@@ -50,6 +51,15 @@ pub fn disown(host: &SimHost, image: &str) {
     let image = next.lv_mut(&image.parse().expect("legal")).expect("an image");
     image.tags.retain(|tag| !tag.starts_with("splitmirror.io/"));
     group.commit(host, next, "by another tool").expect("committed");
+}
+
+/// Merges an image in the metadata and starts the array anew, as `lvconvert --merge` of a volume that is not active.
+pub fn merge(host: &SimHost, volume: &str, slot: usize) {
+    let mut group = Group::read(host, &vg(), &Settings::default(), None).expect("a group");
+    let next = edit::mark_merged(group.vg(), &volume.parse().expect("legal"), slot).expect("it is split off");
+    group.commit(host, next, "by another tool").expect("committed");
+    host.reboot();
+    activate(host);
 }
 
 fn linear(host: &SimHost, group: &Group, lv: &LogicalVolume) {

@@ -9,6 +9,7 @@ use splitmirror::volume::spec::SnapshotSpec;
 use splitmirror::volume::tune::Change;
 
 use crate::check::check;
+use crate::foreign;
 use crate::machine::{Machine, Process, grown_spec, lv, snapshot_id, snapshot_spec};
 
 fn make(process: &mut Process, name: &str) -> splitmirror::engine::Result<()> {
@@ -24,7 +25,7 @@ fn delete(machine: &mut Machine, process: &mut Process, name: &str) {
 /// Both images of `a` are in sync; whether a snapshot of it can be used.
 fn keeps_both(process: &mut Process, context: &str) -> bool {
     let volumes = process.engine().expect("open").volumes().expect("listed");
-    let own: Vec<_> = volumes[0].slots.iter().filter(|slot| !slot.grown).collect();
+    let own: Vec<_> = volumes[0].own_slots().collect();
     let whole = own.len() == 2 && own.iter().all(|slot| slot.state == SlotState::InSync);
     assert!(whole, "{context}: {:?}", volumes[0]);
     volumes[0].snapshots.iter().any(|snapshot| snapshot.ready)
@@ -129,7 +130,9 @@ fn a_cut_waits_until_as_many_images_are_in_sync_as_were_asked_for() {
     drop(process.engine().expect("open").advance());
     let info = process.engine().expect("open").volumes().expect("listed").remove(0);
     assert!(info.snapshots.is_empty(), "{info:?}");
-    process.engine().expect("open").create_snapshot(&strict).expect_err("an image is missing");
+    let waits = process.engine().expect("open").create_snapshot(&strict).expect_err("an image is missing");
+    assert_eq!(waits.class(), Class::InProgress, "it is made later: {}", chain(&waits));
+    assert!(chain(&waits).contains("missing"), "{}", chain(&waits));
     machine.host.break_disk(lost.as_ref(), false);
     machine.host.reboot();
     let mut process = machine.process();
@@ -162,4 +165,53 @@ fn a_slot_that_is_kept_empty_is_taken_by_the_next_snapshot_and_goes_with_the_las
     assert_eq!(machine.volumes["a"].slots(), 2);
     let borrowed = process.engine().expect("open").create_snapshot(&snapshot_spec("a", "five"));
     assert_eq!(borrowed.expect("split").slot, 1);
+}
+
+/// Both snapshots of two that were grown, or what is left of them; the first is deleted, and its slot is kept.
+fn with_slot_kept(process: &mut Process, machine: &mut Machine) {
+    for name in ["one", "two"] {
+        machine.grow("a", name);
+        process.finish().expect("finished");
+    }
+    machine.host.sleep(Duration::from_secs(1));
+    delete(machine, process, "one");
+}
+
+fn recovered(machine: &Machine) -> Process {
+    let mut process = machine.process();
+    let failed = process.engine().expect("open").recover().expect("recovered");
+    assert!(failed.is_empty(), "{failed:?}");
+    process.finish().expect("finished");
+    process
+}
+
+#[test]
+fn an_image_that_waits_to_leave_and_another_tool_merges_is_copied_in_full_and_stays() {
+    let mut machine = Machine::with_wide_volume(2);
+    with_slot_kept(&mut machine.process(), &mut machine);
+    foreign::merge(&machine.host, "a", 2);
+    let mut process = recovered(&machine);
+    machine.volumes.get_mut("a").expect("a volume").images = 3;
+    machine.volumes.get_mut("a").expect("a volume").grown = vec![Some("two".to_owned())];
+    check(&mut machine, &mut process, "merged");
+    delete(&mut machine, &mut process, "two");
+    check(&mut machine, &mut process, "deleted");
+}
+
+#[test]
+fn a_grown_image_that_another_tool_merges_is_one_of_the_volumes_own_from_then_on() {
+    let mut machine = Machine::with_wide_volume(2);
+    with_slot_kept(&mut machine.process(), &mut machine);
+    foreign::merge(&machine.host, "a", 3);
+    let mut process = recovered(&machine);
+    let known = machine.volumes.get_mut("a").expect("a volume");
+    known.snapshots.remove("two");
+    (known.images, known.grown) = (3, vec![None]);
+    check(&mut machine, &mut process, "merged");
+    let fewer = Change { images: Some(2), ..Change::default() };
+    process.engine().expect("open").modify_volume(&lv("a"), &fewer).expect("it has three");
+    process.finish().expect("finished");
+    let known = machine.volumes.get_mut("a").expect("a volume");
+    (known.images, known.grown) = (2, Vec::new());
+    check(&mut machine, &mut process, "removed");
 }

@@ -146,7 +146,7 @@ fn snapshot(snapshot: &Snapshot) -> Node {
     };
     let mut parts = vec![match snapshot.phase {
         SnapshotPhase::Pending => "being made".to_owned(),
-        SnapshotPhase::Ready if snapshot.deleting => "to be merged".to_owned(),
+        SnapshotPhase::Ready if snapshot.deleting => "to be deleted".to_owned(),
         SnapshotPhase::Ready => "ready".to_owned(),
         SnapshotPhase::Merging => match snapshot.merge_percent {
             Some(percent) => format!("merging {}", bar(percent)),

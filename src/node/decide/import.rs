@@ -92,7 +92,8 @@ pub fn snapshots(taken: &Taken, facts: &Facts<'_>) -> Vec<MirrorSnapshot> {
                     continue;
                 }
                 let group = group_of(snapshot, vg, seen, facts);
-                let grown = volume.slots.iter().any(|slot| slot.index == snapshot.slot && slot.grown);
+                let grown =
+                    volume.slots.iter().any(|slot| slot.index == snapshot.slot && slot.grown.is_some());
                 // Not before all volumes of its group have one.
                 if snapshot.group.is_some() && group.is_none() {
                     continue;

@@ -5,7 +5,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use crate::api::conditions::{Judgement, Type};
-use crate::api::snapshot::{SnapshotGroup, SnapshotPhase};
+use crate::api::snapshot::{SnapshotGroup, SnapshotPhase, SnapshotPolicy};
 use crate::api::{MirrorSnapshot, MirrorSnapshotStatus, names};
 use crate::ids::LvName;
 use crate::node::decide::volume::percent;
@@ -58,6 +58,8 @@ pub fn decide(
                 Some(why) => Verdict::told(kept(object, &why, facts)),
                 None => merge(object, lv, snapshot, refused, facts),
             },
+            (None, Some(volume)) if growing(&id, volume) => Verdict::work(Work::Merge { lv: lv.clone(), id })
+                .and_told(refused.map(|why| kept(object, why, facts))),
             (None, Some(volume)) if merging(object, volume) => {
                 Verdict::told(on_its_way(object, volume, facts))
             }
@@ -125,7 +127,12 @@ fn check_name(object: &MirrorSnapshot, lv: &LvName, facts: &Facts<'_>) -> Result
 fn merging(object: &MirrorSnapshot, volume: &VolumeInfo) -> bool {
     let slot = object.status.as_ref().and_then(|status| status.slot);
     let is_it = |state: SlotState| matches!(state, SlotState::Merging | SlotState::Rebuilding);
-    volume.slots.iter().any(|of| Some(count(of.index)) == slot && is_it(of.state))
+    volume.own_slots().any(|of| Some(count(of.index)) == slot && is_it(of.state))
+}
+
+/// Whether an image was added for it that is not cut yet.
+fn growing(id: &str, volume: &VolumeInfo) -> bool {
+    volume.slots.iter().any(|slot| slot.snapshot.is_none() && slot.grown.as_deref() == Some(id))
 }
 
 fn split(
@@ -312,7 +319,8 @@ fn status(
         "Split",
         snapshot
             .full_merge
-            .clone()
+            .as_ref()
+            .filter(|_| object.spec.policy != Some(SnapshotPolicy::Grow))
             .map_or_else(String::new, |why| format!("its merge will copy the whole image: {why}")),
     );
     judge(&mut status.conditions, ready, object.metadata.generation, facts);

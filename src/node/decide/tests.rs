@@ -170,7 +170,7 @@ fn info(states: &[SlotState]) -> VolumeInfo {
         device: format!("/dev/sd{index}"),
         write_mostly: false,
         rotational: false,
-        grown: false,
+        grown: None,
         snapshot: (*state == SlotState::Split).then(|| "v@s".to_owned()),
         lent: None,
     };

@@ -214,14 +214,13 @@ fn misfit(object: &MirrorVolume, volume: &VolumeInfo, facts: &Facts<'_>) -> Opti
 fn change(object: &MirrorVolume, volume: &VolumeInfo) -> Option<Change> {
     let spec = &object.spec;
     let rate = |wanted: Option<u64>, has: Option<u64>| (wanted != has).then(|| wanted.unwrap_or(0));
-    let own: Vec<&info::SlotInfo> = volume.slots.iter().filter(|slot| !slot.grown).collect();
-    let avoided = own.iter().filter(|slot| slot.write_mostly).map(|slot| slot.index);
+    let avoided = volume.own_slots().filter(|slot| slot.write_mostly).map(|slot| slot.index);
     let avoided: Vec<usize> = avoided.collect();
     let write_mostly = match spec.write_mostly {
         None => None,
         Some(WriteMostly::None) => (!avoided.is_empty()).then_some(tune::WriteMostly::None),
         Some(WriteMostly::Rotational) => {
-            let seek = tune::seeking(own.iter().map(|slot| slot.rotational));
+            let seek = tune::seeking(volume.own_slots().map(|slot| (slot.index, slot.rotational)));
             (avoided != seek).then_some(tune::WriteMostly::Rotational)
         }
     };
@@ -386,7 +385,7 @@ fn slot_status(object: &MirrorVolume, slot: &info::SlotInfo, volume: &VolumeInfo
         index: count(slot.index),
         state,
         device: slot.device.clone(),
-        grown: slot.grown,
+        grown: slot.grown.is_some(),
         write_mostly: slot.write_mostly,
         snapshot,
         lent_to,
