@@ -8,6 +8,7 @@ mod deaths;
 mod disasters;
 mod everyday;
 mod groups;
+mod grow;
 mod refusals;
 mod rights;
 mod user;
@@ -28,6 +29,8 @@ const POOL: &str = "fast";
 /// Its CSI name, and its provisioner's in a StorageClass.
 const DRIVER: &str = "splitmirror.io";
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/splitmirror");
+/// The VolumeSnapshotClass by which an image is added for a snapshot.
+const GROW: &str = "splitmirror-grow";
 /// What the chart's objects carry.
 const LABEL: &str = "app.kubernetes.io/name=splitmirror";
 /// Takes all that stands on them away from a node's disks. `wipefs` would leave most of a label.
@@ -42,7 +45,7 @@ const fn scenario(name: &'static str, run: fn(&Namespace) -> Outcome) -> Scenari
 }
 
 /// All of them. Those that throw away much come last.
-pub const SCENARIOS: [Scenario; 22] = [
+pub const SCENARIOS: [Scenario; 23] = [
     scenario("the_chart_is_taken_by_the_api_server", everyday::the_chart_is_taken_by_the_api_server),
     scenario(
         "a_claim_is_snapshotted_viewed_merged_and_grown",
@@ -65,6 +68,10 @@ pub const SCENARIOS: [Scenario; 22] = [
     scenario(
         "claims_are_cloned_and_used_while_they_are_filled",
         clones::claims_are_cloned_and_used_while_they_are_filled,
+    ),
+    scenario(
+        "a_volume_of_two_images_keeps_both_while_its_snapshot_lives",
+        grow::a_volume_of_two_images_keeps_both_while_its_snapshot_lives,
     ),
     scenario("two_volumes_are_cut_at_one_instant", groups::two_volumes_are_cut_at_one_instant),
     scenario(
@@ -119,6 +126,7 @@ fn install(bed: &Bed) -> Outcome {
     let classes = json!([
         { "name": "splitmirror", "parameters": { "splitmirror.io/minInSync": "1" } },
         { "name": "splitmirror-safe", "parameters": { "splitmirror.io/minInSync": "3" } },
+        { "name": GROW, "parameters": { "splitmirror.io/snapshotPolicy": "grow" } },
     ]);
     let (classes, values) = (format!("volumeSnapshotClasses={classes}"), bed.values().display().to_string());
     let certificate = blocks::certificate(bed)?;
