@@ -221,6 +221,13 @@ fn the_driver_is_told_of_claims_and_snapshots() {
 }
 
 #[test]
+fn a_deletion_that_a_dead_snapshotter_has_left_is_found_within_a_minute() {
+    let objects = render("");
+    let snapshotter = container(&objects, "Deployment", "csi-snapshotter");
+    assert!(snapshotter.args().contains(&"--resync-period=1m"), "{:?}", snapshotter.args());
+}
+
+#[test]
 fn the_snapshotter_serves_groups_where_they_are_asked_for() {
     let gate = "--feature-gates=CSIVolumeGroupSnapshot=true";
     for (values, served) in [("", false), ("snapshots: {groups: true}", true)] {

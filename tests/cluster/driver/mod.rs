@@ -194,6 +194,7 @@ pub fn show(bed: &Bed) {
     let logs = ["logs", "--namespace", NAMESPACE, "--selector", LABEL, "--all-containers", "--prefix"];
     for args in [
         vec!["get", "splitmirror", "--output=wide"],
+        vec!["get", "volumesnapshotcontents", "--output=yaml"],
         vec!["get", "events", "--namespace=default"],
         [&logs[..], &["--tail=60"]].concat(),
         [&logs[..], &["--tail=60", "--previous"]].concat(),
