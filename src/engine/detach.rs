@@ -46,9 +46,6 @@ impl<H: Host> Engine<H> {
             let slot = seen.slot_of(&wanted).filter(|slot| seen.slots[*slot].tags.lent.is_none());
             let slot = slot.ok_or_else(|| session.no_snapshot(snapshot))?;
             refuse_shown(&seen, slot)?;
-            if let Some(refusal) = detach::refusal(&seen, slot) {
-                return Err(Error::Refused(refusal));
-            }
             session.check_fits(&seen, slot, spec, snapshot)?;
             let rest = session.drive(&volume, &mut (), |seen, ()| detach::next(seen, slot), |_, _, ()| {})?;
             if matches!(rest, Rest::Waiting(_)) {

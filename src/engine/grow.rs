@@ -19,10 +19,21 @@ use crate::volume::tags::{Grown, ImageTags};
 impl<H: Host> Engine<H> {
     /// As [`Engine::create_snapshot`], of an image that is added for it.
     pub(super) fn create_grown(&self, spec: &SnapshotSpec) -> Result<SnapshotInfo> {
+        let what = format!("snapshot {:?} of volume {}", spec.name, spec.volume);
+        let made = self.begin_growth(spec, &what).and_then(|()| self.see_through(spec, &what));
+        made.or_else(|error| {
+            self.session(|session| {
+                // What has begun ends with the snapshot, whoever asks or not, so no refusal is the last word.
+                let begun = session.growing(&spec.volume).any(|of| of.snapshot == spec.name);
+                Err(if begun && error.class() == Class::Precondition { not_yet(&error) } else { error })
+            })
+        })
+    }
+
+    /// Waits until the image is copied, and cuts it.
+    fn see_through(&self, spec: &SnapshotSpec, what: &str) -> Result<SnapshotInfo> {
         let (volume, key) = (&spec.volume, key::of(&spec.name));
-        let what = format!("snapshot {:?} of volume {volume}", spec.name);
-        self.begin_growth(spec, &what)?;
-        self.wait(&what, |session| {
+        self.wait(what, |session| {
             let Some(_guard) = self.try_guard(volume) else { return Ok(None) };
             if session.take_up(volume, self)? == Taken::NotUp {
                 return Ok(None);
@@ -32,7 +43,7 @@ impl<H: Host> Engine<H> {
                 let message = format!("{what} was deleted before it was made: try again");
                 return Err(Error::refused(Class::InProgress, message));
             }
-            session.cut(spec).map_err(not_yet)
+            session.cut(spec)
         })
     }
 
@@ -90,12 +101,9 @@ impl<H: Host> Session<'_, H> {
     }
 }
 
-/// That its image cannot be cut yet is no end of what has begun: it is cut as soon as it can be, whoever asks or not.
-fn not_yet(error: Error) -> Error {
-    if error.class() != Class::Precondition {
-        return error;
-    }
-    Error::refused(Class::InProgress, format!("its image is there, but cannot be cut yet: {}", chain(&error)))
+fn not_yet(error: &Error) -> Error {
+    let message = format!("the image that was added for it cannot be cut yet: {}", chain(error));
+    Error::refused(Class::InProgress, message)
 }
 
 /// No lack of room as such, which upstream's snapshotter takes for a call that may still run: see [`crate::volume::split`].

@@ -50,6 +50,13 @@ pub fn next(seen: &Seen, slot: usize) -> Next {
         );
         return Refusal::because(Class::Invalid, message);
     }
+    if of.tags.grown.is_some() {
+        let message = format!(
+            "snapshot {id} is of an image that was added for it and goes with it: make a clone of it, or a volume of a snapshot \
+             that borrows an image"
+        );
+        return Refusal::because(Class::Invalid, message);
+    }
     if seen.tags.pending {
         return Next::Wait(Waiting::Sync);
     }
@@ -66,17 +73,6 @@ pub fn next(seen: &Seen, slot: usize) -> Next {
         }
     }
     Next::Done
-}
-
-/// Why an image cannot become a volume for as long as it is there: it was added for the snapshot, and its slot goes with it.
-#[must_use]
-pub fn refusal(seen: &Seen, slot: usize) -> Option<Refusal> {
-    seen.slots[slot].tags.grown.as_ref()?;
-    let message = format!(
-        "image {slot} of volume {} was added for its snapshot and goes with it: make a clone of it, or a volume of a snapshot that borrows an image",
-        seen.lv.name
-    );
-    Some(Refusal { class: Class::Invalid, message })
 }
 
 /// Whether slots without an image can get one now.

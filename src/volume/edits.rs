@@ -205,7 +205,9 @@ pub fn part(
         ..VolumeTags::default()
     };
     let flags = vec![NO_AUTOACTIVATE.to_owned()];
-    let first = seen.staying();
+    // Behind any that only waits to leave.
+    let stays = |of: &SlotSeen| of.tags.becomes.as_deref() != Some(name);
+    let first = seen.slots.iter().rposition(stays).map_or(0, |last| last + 1);
     let parted = edit::DetachedLv { tags: tags.render(), flags, ..new };
     let mut vg = edit::part_legs(vg, &seen.lv.name, first, parted)?;
     for (slot, of) in seen.slots[first..].iter().enumerate() {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use splitmirror::engine::Engine;
 use splitmirror::host::Host;
+use splitmirror::host::linux::LinuxHost;
 use splitmirror::volume::tune::{Change, WriteMostly};
 
 use crate::cut::{CutHost, Cutter, survive};
@@ -17,7 +18,44 @@ fn images<H: Host>(engine: &Engine<H>, images: usize) -> Outcome {
     Ok(())
 }
 
-/// The process dies at each call of a change; LVM2 looks at what is there, and then it goes on.
+/// The process dies at every so many calls of `act`, begun on what `stage` makes; LVM2 looks at what is there, and after the next
+/// start it goes on with `end`.
+fn read_at_calls(
+    every: usize,
+    stage: impl Fn() -> Outcome,
+    act: impl Fn(&Engine<CutHost<LinuxHost>>) -> Outcome,
+    end: impl Fn(&Engine<LinuxHost>) -> Outcome,
+) -> Outcome {
+    stage()?;
+    let calls = {
+        let engine = lab::open_on(CutHost::new(lab::host(), Cutter::die_at(u64::MAX)))?;
+        act(&engine)?;
+        engine.host().moments()
+    };
+    let (mut tried, mut survived) = (0, 0);
+    for k in (0..calls).step_by(every) {
+        let at = |error: String| format!("call {k} of {calls}: {error}");
+        stage().map_err(at)?;
+        let engine = lab::open_on(CutHost::new(lab::host(), Cutter::die_at(k))).map_err(at)?;
+        // How often it has to wait, and looks again, is not the same each time.
+        (tried, survived) = (tried + 1, survived + usize::from(survive(|| act(&engine)).is_some()));
+        drop(engine);
+        for words in ["vgck pool", "lvs -a -o +devices,lv_attr,seg_pe_ranges pool"] {
+            match calm(words) {
+                // It died between two copies of one version: the next start writes them all.
+                Err(said) if said.contains("ignoring metadata seqno") => {}
+                // It died between making a leg's device and starting it: that has no node yet.
+                Err(said) if said.contains("open failed: No such file or directory") => {}
+                said => said.map(drop).map_err(at)?,
+            }
+        }
+        let engine = lab::open().map_err(at)?;
+        ensure(engine.recover().map_err(say)?.is_empty(), || at("it does not come up".into()))?;
+        end(&engine).map_err(at)?;
+    }
+    ensure(survived * 4 <= tried, || format!("{survived} of {tried} calls were not its last"))
+}
+
 pub fn lvm2_reads_every_state_of_a_change_of_images_without_a_warning(disks: &[PathBuf]) -> Outcome {
     for (from, to) in [(2, 3), (3, 2)] {
         let stage = || -> Outcome {
@@ -25,37 +63,14 @@ pub fn lvm2_reads_every_state_of_a_change_of_images_without_a_warning(disks: &[P
             let engine = lab::new_pool(disks, 3)?;
             lab::new_volume(&engine, "v", from).map(|_| ())
         };
-        stage()?;
-        let calls = {
-            let engine = lab::open_on(CutHost::new(lab::host(), Cutter::die_at(u64::MAX)))?;
-            images(&engine, to)?;
-            engine.host().moments()
+        let end = |engine: &Engine<LinuxHost>| {
+            images(engine, to)?;
+            lab::settle(engine)?;
+            lab::wait_in_sync(engine, "v")?;
+            ensure(lab::legs_are_equal(engine, "v")? == to, || "an image is missing".into())
         };
-        let mut cuts = 0;
-        for k in 0..calls {
-            let at = |error: String| format!("from {from} to {to}, call {k} of {calls}: {error}");
-            stage().map_err(at)?;
-            let engine = lab::open_on(CutHost::new(lab::host(), Cutter::die_at(k))).map_err(at)?;
-            // How often it has to wait, and looks again, is not the same each time.
-            cuts += u64::from(survive(|| images(&engine, to)).is_none());
-            drop(engine);
-            for words in ["vgck pool", "lvs -a -o +devices,lv_attr,seg_pe_ranges pool"] {
-                match calm(words) {
-                    // It died between two copies of one version: the next start writes them all.
-                    Err(said) if said.contains("ignoring metadata seqno") => {}
-                    // It died between making a leg's device and starting it: that has no node yet.
-                    Err(said) if said.contains("open failed: No such file or directory") => {}
-                    said => said.map(drop).map_err(at)?,
-                }
-            }
-            let engine = lab::open().map_err(at)?;
-            ensure(engine.recover().map_err(say)?.is_empty(), || at("it does not come up".into()))?;
-            images(&engine, to).map_err(at)?;
-            lab::settle(&engine).map_err(at)?;
-            lab::wait_in_sync(&engine, "v").map_err(at)?;
-            ensure(lab::legs_are_equal(&engine, "v")? == to, || at("an image is missing".into()))?;
-        }
-        ensure(cuts + 5 >= calls, || format!("{cuts} cuts at {calls} calls"))?;
+        read_at_calls(1, stage, |engine| images(engine, to), end)
+            .map_err(|error| format!("from {from} to {to}, {error}"))?;
         is_content(&disks[..3])?;
         shows("v", &[("segtype", "raid1"), ("stripes", &to.to_string()), ("copy_percent", "100.00")])?;
         ensure(visible()? == ["v"], || "something else is visible".into())?;
@@ -63,54 +78,60 @@ pub fn lvm2_reads_every_state_of_a_change_of_images_without_a_warning(disks: &[P
     Ok(())
 }
 
-/// The process dies at each call while an image is added for a snapshot, and while it leaves; LVM2 looks at what is there.
+/// From the image that is added to its end.
 pub fn lvm2_reads_every_state_of_a_grown_snapshot_without_a_warning(disks: &[PathBuf]) -> Outcome {
-    let life = |engine: &Engine<CutHost<splitmirror::host::linux::LinuxHost>>| -> Outcome {
-        lab::grow(engine, "s", "v")?;
-        engine.delete_snapshot("v@s").map_err(say)
-    };
     let stage = || -> Outcome {
         lab::wipe(disks)?;
         let engine = lab::new_pool(disks, 3)?;
         lab::new_volume(&engine, "v", 2).map(|_| ())
     };
-    stage()?;
-    let calls = {
-        let engine = lab::open_on(CutHost::new(lab::host(), Cutter::die_at(u64::MAX)))?;
-        life(&engine)?;
-        engine.host().moments()
+    let live = |engine: &Engine<CutHost<LinuxHost>>| {
+        lab::grow(engine, "s", "v")?;
+        engine.delete_snapshot("v@s").map_err(say)
     };
-    for k in (0..calls).step_by(2) {
-        let at = |error: String| format!("call {k} of {calls}: {error}");
-        stage().map_err(at)?;
-        let engine = lab::open_on(CutHost::new(lab::host(), Cutter::die_at(k))).map_err(at)?;
-        drop(survive(|| life(&engine)));
-        drop(engine);
-        for words in ["vgck pool", "lvs -a -o +devices,lv_attr,seg_pe_ranges pool"] {
-            match calm(words) {
-                Err(said) if said.contains("ignoring metadata seqno") => {}
-                Err(said) if said.contains("open failed: No such file or directory") => {}
-                said => said.map(drop).map_err(at)?,
-            }
-        }
-        let engine = lab::open().map_err(at)?;
-        ensure(engine.recover().map_err(say)?.is_empty(), || at("it does not come up".into()))?;
-        lab::settle(&engine).map_err(at)?;
-        ensure(lab::legs_are_equal(&engine, "v")? == 2, || at("an image is missing".into()))?;
-        lab::merge(&engine, "v@s").map_err(at)?;
-        shows("v", &[("segtype", "raid1"), ("stripes", "2"), ("copy_percent", "100.00")]).map_err(at)?;
-    }
-    is_content(&disks[..3])?;
-    let engine = lab::open()?;
+    let end = |engine: &Engine<LinuxHost>| {
+        lab::settle(engine)?;
+        ensure(lab::legs_are_equal(engine, "v")? == 2, || "an image is missing".into())?;
+        lab::merge(engine, "v@s")?;
+        shows("v", &[("segtype", "raid1"), ("stripes", "2"), ("copy_percent", "100.00")])
+    };
+    read_at_calls(2, stage, live, end)?;
+    is_content(&disks[..3])
+}
+
+/// An image that waits to leave, behind which another snapshot is: LVM2 starts and stops them, and merges what it takes for a split.
+pub fn what_waits_to_leave_is_a_split_to_lvm2_and_copied_in_full_when_that_merges_it(
+    disks: &[PathBuf],
+) -> Outcome {
+    let engine = lab::new_pool(disks, 4)?;
+    let device = lab::new_volume(&engine, "v", 2)?;
+    let writers = Writers::start(&device, plan(42), None)?;
     lab::grow(&engine, "one", "v")?;
-    is_content(&disks[..3])?;
+    writers.wait_for(20)?;
+    let two = lab::grow(&engine, "two", "v")?;
+    writers.wait_for(20)?;
+    lab::merge(&engine, "v@one")?;
+    is_content(&disks[..4])?;
+    shows("v", &[("stripes", "4"), ("copy_percent", "100.00")])?;
+    let end = writers.stop()?;
     lvm("lvchange -an pool/v")?;
     lvm("lvchange -ay pool/v")?;
     ensure(engine.recover().map_err(say)?.is_empty(), || "it does not come up".into())?;
-    lab::merge(&engine, "v@one")?;
-    ensure(lab::legs_are_equal(&engine, "v")? == 2, || "an image is missing".into())?;
+    lab::settle(&engine)?;
+    check_instant(&lab::device(&engine, "v")?, &plan(42), &end, &end)?;
+    is_content(&disks[..4])?;
+
+    lvm("lvconvert --merge pool/v_rimage_2")?;
+    lab::settle(&engine)?;
+    lab::wait_in_sync(&engine, "v")?;
+    ensure(lab::legs_are_equal(&engine, "v")? == 3, || "an image is missing".into())?;
+    let info = lab::info(&engine, "v")?;
+    ensure(info.images() == 3 && info.snapshots.len() == 1, || format!("{info:?}"))?;
+    lab::merge(&engine, &two.id)?;
+    shows("v", &[("stripes", "3"), ("copy_percent", "100.00")])?;
     ensure(visible()? == ["v"], || "something else is visible".into())?;
-    is_content(&disks[..3])
+    check_instant(&lab::device(&engine, "v")?, &plan(42), &end, &end)?;
+    is_content(&disks[..4])
 }
 
 /// What one has added the other takes away, under load.

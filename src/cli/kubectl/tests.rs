@@ -3,6 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::api::volume::SlotState;
 use crate::cli::kubectl::model::{self, Scope};
 use crate::cli::kubectl::objects::Objects;
 use crate::cli::kubectl::render;
@@ -45,6 +46,17 @@ fn a_program_reads_the_same_as_json() {
     let claims = model::claims(&objects(), &Scope::default());
     let text = watch::text(|out| json(out, &claims)).expect("memory");
     assert_eq!(text, include_str!("../../../tests/golden/kubectl/all.json"));
+}
+
+#[test]
+fn an_image_that_is_there_for_a_snapshot_only_is_told_as_that() {
+    let mut objects = objects();
+    let statuses = objects.mirror_volumes.iter_mut().filter_map(|volume| volume.status.as_mut());
+    let mut slots = statuses.flat_map(|status| &mut status.slots);
+    slots.find(|slot| slot.state == SlotState::Split).expect("a snapshot").grown = true;
+    let text = render::text(&model::claims(&objects, &Scope::default()));
+    let told: Vec<&str> = text.lines().filter(|line| line.ends_with("there for a snapshot only")).collect();
+    assert!(matches!(told[..], [line] if line.contains("split off")), "{text}");
 }
 
 #[test]
