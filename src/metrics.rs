@@ -320,6 +320,7 @@ mod tests {
             rotational: false,
             snapshot: None,
             lent: None,
+            lost: false,
         };
         let volume = VolumeInfo {
             id: volume,
@@ -338,6 +339,7 @@ mod tests {
             rolled_back_for: None,
             creating: false,
             clone_of: None,
+            detached: None,
             filling: None,
             problems: Vec::new(),
         };

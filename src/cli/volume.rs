@@ -206,6 +206,7 @@ mod tests {
             rotational: false,
             snapshot: snapshot.map(str::to_owned),
             lent: None,
+            lost: false,
         };
         let snapshot = SnapshotInfo {
             id: "pvc-1@nightly".to_owned(),
@@ -242,6 +243,7 @@ mod tests {
             rolled_back_for: None,
             creating: false,
             clone_of: None,
+            detached: None,
             filling: None,
             problems: Vec::new(),
         }

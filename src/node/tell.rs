@@ -91,12 +91,11 @@ pub fn volume(object: &MirrorVolume, new: &MirrorVolumeStatus) -> Vec<Note> {
                 note(true, "ImageFailed", "Monitor", message);
             }
             SlotState::Missing if was != Some(SlotState::Missing) => {
-                note(
-                    true,
-                    "ImageMissing",
-                    "Monitor",
-                    format!("image {index} is missing: {device} is not there"),
-                );
+                let message = match (&slot.error, device.as_str()) {
+                    (Some(why), "") => format!("slot {index}: {why}"),
+                    (_, device) => format!("image {index} is missing: {device} is not there"),
+                };
+                note(true, "ImageMissing", "Monitor", message);
             }
             SlotState::Failed
             | SlotState::Missing
@@ -171,6 +170,14 @@ pub fn snapshot(
     if let Some(why) = newly_refused(Type::Ready, &old.conditions, &new.conditions) {
         note(true, "SnapshotRefused", "Split", why.to_owned(), of_snapshot(object));
     }
+    if new.phase == SnapshotPhase::Detached && old.phase != SnapshotPhase::Detached {
+        let message = conditions::find(&new.conditions, Type::Ready).map_or("", |ready| &ready.message);
+        let (seen, own) = (of_snapshot(object), object.object_ref(&()));
+        // Both are looked at by somebody who asks what has become of it.
+        for about in [Some(own).filter(|own| *own != seen), Some(seen)].into_iter().flatten() {
+            note(false, "SnapshotDetached", "Detach", message.to_owned(), about);
+        }
+    }
     if new.phase == SnapshotPhase::Merging && old.phase != SnapshotPhase::Merging {
         notes.extend(merge(
             object,
@@ -200,7 +207,8 @@ fn merge(
     })
 }
 
-/// A snapshot's image is merged. Of one that had little to copy nobody was told that it has begun, and need not be.
+/// A snapshot's image is merged, unless it was detached. Of one that had little to copy nobody was told that it has begun,
+/// and need not be.
 #[must_use]
 pub fn merged(object: &MirrorSnapshot, volume: Option<&MirrorVolume>) -> Vec<Note> {
     merge(object, volume, "MergeCompleted", "is merged back").into_iter().collect()

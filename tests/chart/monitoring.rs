@@ -67,6 +67,7 @@ fn observation() -> Observation {
             rotational: false,
             snapshot: None,
             lent: None,
+            lost: false,
         }],
         sync_percent: 100.0,
         to_resync: Bytes::ZERO,
@@ -75,6 +76,7 @@ fn observation() -> Observation {
         rolled_back_for: None,
         creating: false,
         clone_of: None,
+        detached: None,
         filling: None,
         problems: Vec::new(),
     };

@@ -25,6 +25,7 @@ mod blocks;
 mod clones;
 mod crashes;
 mod deletion;
+mod detached;
 mod expansion;
 mod groups;
 mod harness;
