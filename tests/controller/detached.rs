@@ -107,8 +107,7 @@ fn what_is_no_snapshot_any_more_is_not_listed_and_whoever_asks_is_told_what_it_i
             target_snapshot_id: "s".into(),
             ..GetMetadataDeltaRequest::default()
         };
-        let mut blocks = driver.metadata.get_metadata_delta(delta).await.expect("a stream").into_inner();
-        refused(blocks.message().await, Code::NotFound, told);
+        refused(driver.metadata.get_metadata_delta(delta).await, Code::NotFound, told);
         let again = driver.split(snapshot("s", "pvc-1")).await;
         refused(again, Code::AlreadyExists, "has been, and is volume pvc-2 now");
         assert_eq!(cluster.writes(), [""; 0]);

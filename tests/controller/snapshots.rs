@@ -4,7 +4,7 @@ use serde_json::json;
 use splitmirror::report::Class;
 use tonic::Code;
 
-use crate::harness::{Cluster, on, refused, snapshot, topology, view, volume};
+use crate::harness::{Cluster, on, refused, snapshot, topology, view};
 use crate::nodes::Act;
 
 #[test]
