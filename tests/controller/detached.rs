@@ -11,7 +11,7 @@ use crate::harness::{Cluster, Driver, on, refused, snapshot, topology, view, vol
 use crate::nodes::Act;
 
 /// A request for a volume of two images that is the image of a snapshot itself.
-fn detached(name: &str, snapshot: &str) -> CreateVolumeRequest {
+pub fn detached(name: &str, snapshot: &str) -> CreateVolumeRequest {
     let parameters = [("splitmirror.io/images", "2"), ("splitmirror.io/restore", "detach")];
     CreateVolumeRequest {
         volume_content_source: view(name, snapshot).volume_content_source,
@@ -36,7 +36,7 @@ async fn split(driver: &mut Driver<'_>) {
 }
 
 /// Waits until the controller knows what has become of a snapshot.
-async fn known(driver: &mut Driver<'_>) {
+pub async fn known(driver: &mut Driver<'_>) {
     let list = ListSnapshotsRequest::default();
     while !driver
         .controller
