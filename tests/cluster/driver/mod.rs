@@ -5,6 +5,7 @@
 mod blocks;
 mod clones;
 mod deaths;
+mod detached;
 mod disasters;
 mod everyday;
 mod groups;
@@ -42,7 +43,7 @@ const fn scenario(name: &'static str, run: fn(&Namespace) -> Outcome) -> Scenari
 }
 
 /// All of them. Those that throw away much come last.
-pub const SCENARIOS: [Scenario; 22] = [
+pub const SCENARIOS: [Scenario; 23] = [
     scenario("the_chart_is_taken_by_the_api_server", everyday::the_chart_is_taken_by_the_api_server),
     scenario(
         "a_claim_is_snapshotted_viewed_merged_and_grown",
@@ -66,6 +67,7 @@ pub const SCENARIOS: [Scenario; 22] = [
         "claims_are_cloned_and_used_while_they_are_filled",
         clones::claims_are_cloned_and_used_while_they_are_filled,
     ),
+    scenario("a_snapshot_becomes_a_claim_of_its_own", detached::a_snapshot_becomes_a_claim_of_its_own),
     scenario("two_volumes_are_cut_at_one_instant", groups::two_volumes_are_cut_at_one_instant),
     scenario(
         "a_backup_copies_what_has_changed_and_no_more",
