@@ -3,7 +3,7 @@
 use crate::api::names;
 use crate::api::volume::Source;
 use crate::controller::backend::Controller;
-use crate::controller::entry::{PoolEntry, VolumeKind};
+use crate::controller::entry::{PoolEntry, SnapshotEntry, VolumeKind};
 use crate::controller::snapshots::no_snapshot;
 use crate::csi::backend::{Error, Origin, Result, VolumeWish};
 use crate::ids::VgName;
@@ -42,7 +42,8 @@ impl Controller {
                 Original { source: Source::Detached(id.clone()), place: self.place_of_image(id).await }
             }
             Origin::Snapshot(id) => {
-                Original { source: Source::Snapshot(id.clone()), place: self.place_of_snapshot(id).await }
+                let place = self.snapshot(id).await.and_then(|snapshot| self.place_of(&snapshot));
+                Original { source: Source::Snapshot(id.clone()), place }
             }
             Origin::Volume(id) => {
                 Original { source: Source::Volume(id.clone()), place: self.place_of_volume(id).await }
@@ -50,16 +51,17 @@ impl Controller {
         }
     }
 
-    async fn place_of_snapshot(&self, id: &str) -> Result<Place> {
-        let snapshot = self.snapshot(id).await?;
+    /// Where a snapshot is that can be read.
+    fn place_of(&self, snapshot: &SnapshotEntry) -> Result<Place> {
+        let SnapshotEntry { id, node, pool, .. } = snapshot;
         if snapshot.delete {
             return Err(no_snapshot(id));
         }
         if !snapshot.ready {
             return Err(Error::precondition(format!("snapshot {id} is not ready yet")));
         }
-        self.check_not_needed(&Source::Detached(id.to_owned()))?;
-        Ok(Place { node: snapshot.node.clone(), pool: snapshot.pool.clone(), image: None })
+        self.check_not_needed(&Source::Detached(id.clone()))?;
+        Ok(Place { node: node.clone(), pool: pool.clone(), image: None })
     }
 
     async fn place_of_volume(&self, id: &str) -> Result<Place> {
@@ -72,8 +74,8 @@ impl Controller {
 
     /// Where a snapshot is whose image is to be taken: nobody else may need it.
     async fn place_of_image(&self, id: &str) -> Result<Place> {
-        let place = self.place_of_snapshot(id).await?;
         let snapshot = self.snapshot(id).await?;
+        let place = self.place_of(&snapshot)?;
         if let Some(group) = &snapshot.group {
             let message = format!(
                 "snapshot {id} is one of group {}, of which none can be taken away: make the volume of a snapshot by itself",
