@@ -105,7 +105,12 @@ pub(super) fn of_snapshot(
 /// snapshot, whose object does not say so yet.
 pub(super) fn untold(volume: &VolumeInfo, seen: &PoolSeen, facts: &Facts<'_>) -> Option<Refused> {
     let untold = |new: &VolumeInfo| {
-        let (of, _) = key::parse_snapshot_id(new.clone_of.as_deref()?)?;
+        let id = new.clone_of.as_deref()?;
+        let (of, _) = key::parse_snapshot_id(id)?;
+        let is_again = |origin: &VolumeInfo| origin.snapshots.iter().any(|snapshot| snapshot.id == id);
+        if seen.volumes.get(&of).is_some_and(is_again) {
+            return None; // By hand. Then the object is about that one.
+        }
         let object = snapshot::detached(new, facts).filter(|_| of == volume.id || new.id == volume.id)?;
         let told = object.status.as_ref().is_some_and(|status| status.detached_to.is_some());
         (!told).then(|| {

@@ -444,6 +444,11 @@ fn a_snapshots_image_becomes_a_volume_and_the_snapshot_tells_so_before_anything_
             assert_eq!(world.of_volume(&doomed, None), expected, "{snapshot:?}");
         }
     }
+    let cut_again = World::new().on_disk(info(&SPLIT)).on_disk(detached()[0].clone());
+    let cut_again = cut_again.with(&object(&json!({}))).and(&snapshot_object(&ready));
+    assert_eq!(cut_again.of_snapshot(&snapshot_object(&ready), None), "Ready Ready=Split");
+    let doomed = object(&with_delete(of(json!({"detached": "s"}))));
+    assert_eq!(cut_again.of_volume(&doomed, None), "do DeleteVolume", "nobody waits for what is never told");
     let after = after().and(&snapshot_object(&told));
     assert_eq!(after.of_volume(&asked, None), "Ready Ready=Active Degraded=Whole");
     assert_eq!(
