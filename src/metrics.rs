@@ -321,6 +321,7 @@ mod tests {
             grown: None,
             snapshot: None,
             lent: None,
+            lost: false,
         };
         let volume = VolumeInfo {
             id: volume,
@@ -339,6 +340,7 @@ mod tests {
             rolled_back_for: None,
             creating: false,
             clone_of: None,
+            detached: None,
             filling: None,
             problems: Vec::new(),
         };

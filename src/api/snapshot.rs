@@ -33,6 +33,7 @@ use crate::volume::spec;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Node", type_ = "string", priority = 1, json_path = ".spec.node"),
     printcolumn(name = "Size", type_ = "string", priority = 1, json_path = ".status.size"),
+    printcolumn(name = "Detached-To", type_ = "string", priority = 1, json_path = ".status.detachedTo"),
     printcolumn(name = "Shown-By", type_ = "string", priority = 1, json_path = ".status.consumers[*]"),
     printcolumn(name = "Group", type_ = "string", priority = 1, json_path = ".spec.group.name"),
     printcolumn(
@@ -151,12 +152,17 @@ pub struct SnapshotGroup {
 /// What its node says of a snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.detachedTo) == (self.phase == 'Detached')")
+        .message("what is detached has become a volume, and nothing else has")
+)]
 pub struct MirrorSnapshotStatus {
     /// The generation of the object that this is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// In one word.
     #[x_kube(validation = Rule::new("oldSelf != 'Merging' || self in ['Merging', 'Failed']").message("an image that is merging is no snapshot any more"))]
+    #[x_kube(validation = Rule::new("oldSelf != 'Detached' || self == 'Detached'").message("an image that has become a volume is no snapshot any more"))]
     pub phase: SnapshotPhase,
     /// Ready: it can be read. Deleted: False while that is refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -179,6 +185,11 @@ pub struct MirrorSnapshotStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 100))]
     pub merge_percent: Option<u8>,
+    /// The MirrorVolume that its image has become, since it is detached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("what has become of it does not change"))]
+    pub detached_to: Option<String>,
     /// The MirrorVolumes that show it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::names")]
@@ -195,6 +206,8 @@ pub enum SnapshotPhase {
     Ready,
     /// Its image is being merged back.
     Merging,
+    /// Its image has become a volume of its own, and it is a snapshot no more. Deleting it removes nothing else.
+    Detached,
     /// It cannot be made.
     Failed,
 }

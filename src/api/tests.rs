@@ -259,16 +259,19 @@ fn a_volume_grows_and_shrinks_only_back_to_what_it_has() {
 
 #[test]
 fn a_volume_is_mirrored_or_a_view_and_a_mirrored_one_may_have_one_source() {
-    let of_snapshot = with(volume(), &[("/spec/source", json!({"snapshot": "s"}))]);
-    for volume in [volume(), view(), clone(), of_snapshot] {
+    let of = |source: Value| with(volume(), &[("/spec/source", source)]);
+    for volume in [volume(), view(), clone(), of(json!({"snapshot": "s"})), of(json!({"detached": "s"}))] {
         assert_eq!(admits("MirrorVolume", &volume, None), Ok(()), "{volume}");
         let read: MirrorVolume = serde_json::from_value(volume.clone()).expect("readable");
         assert_eq!(serde_json::to_value(&read.spec).expect("plain data"), volume["spec"]);
     }
-    let of_volume = [("/spec/source", json!({"volume": "pvc-1"}))];
-    assert!(admits("MirrorVolume", &with(view(), &of_volume), None).is_err(), "a view shows a snapshot");
+    for source in [json!({"volume": "pvc-1"}), json!({"detached": "s"})] {
+        let other = with(view(), &[("/spec/source", source)]);
+        assert!(admits("MirrorVolume", &other, None).is_err(), "a view shows a snapshot: {other}");
+    }
     for changes in [
         ("/spec/source", json!({"snapshot": "s", "volume": "pvc-2"})),
+        ("/spec/source", json!({"snapshot": "s", "detached": "s"})),
         ("/spec/source", json!({})),
         ("/spec/images", Value::Null),
         ("/spec/regionSize", Value::Null),
@@ -303,6 +306,22 @@ fn a_merge_and_a_deletion_go_one_way() {
     assert!(allows("MirrorSnapshot", &merging, &cut).is_err());
     let deleting = with(volume(), &status("Deleting"));
     assert!(allows("MirrorVolume", &deleting, &status("Ready")).is_err());
+}
+
+#[test]
+fn what_is_detached_tells_for_good_what_it_has_become() {
+    let status = |status: Value| [("/status", status)];
+    let detached = |to: &str| status(json!({"phase": "Detached", "detachedTo": to}));
+    let ready = with(snapshot(), &status(json!({"phase": "Ready"})));
+    assert_eq!(allows("MirrorSnapshot", &ready, &detached("pvc-2")), Ok(()));
+    for half in [json!({"phase": "Detached"}), json!({"phase": "Ready", "detachedTo": "pvc-2"})] {
+        assert!(allows("MirrorSnapshot", &ready, &status(half.clone())).is_err(), "{half}");
+    }
+    let over = with(snapshot(), &detached("pvc-2"));
+    assert_eq!(allows("MirrorSnapshot", &over, &[("/spec/delete", json!(true))]), Ok(()));
+    for other in [detached("pvc-3"), status(json!({"phase": "Ready"})), status(json!({"phase": "Failed"}))] {
+        assert!(allows("MirrorSnapshot", &over, &other).is_err(), "{other:?}");
+    }
 }
 
 #[test]

@@ -13,8 +13,8 @@ use crate::volume::info;
 
 /// What a volume should be.
 ///
-/// With `lv`, `images` and `regionSize` it is a mirrored volume, and with a `source` too a clone. With a `source` alone it is a
-/// view.
+/// With `lv`, `images` and `regionSize` it is a mirrored volume, and with a `source` too a clone, or what has become of a snapshot.
+/// With a `source` alone it is a view.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[kube(
@@ -54,8 +54,8 @@ use crate::volume::info;
         .message("a volume without lv shows a snapshot: it has that as its source")
 )]
 #[x_kube(
-    validation = Rule::new("!has(self.source) || has(self.source.snapshot) != has(self.source.volume)")
-        .message("source is either a snapshot or a volume")
+    validation = Rule::new("!has(self.source) || [has(self.source.snapshot), has(self.source.volume), has(self.source.detached)].exists_one(is, is)")
+        .message("source is one of a snapshot, a volume and a detached snapshot")
 )]
 #[x_kube(
     validation = Rule::new("!has(self.limit) || quantity(self.limit).compareTo(quantity(self.size)) >= 0")
@@ -133,7 +133,8 @@ pub struct MirrorVolumeSpec {
     /// Which images are read from only when no other can be. Default: whatever is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub write_mostly: Option<WriteMostly>,
-    /// What it shows or, with lv, what it is made from: then it can be written to, and is filled in the background.
+    /// What it shows or, with lv, what it is made from: then it can be written to, and is filled in the background or, of a
+    /// snapshot that is detached, is its image itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::source")]
     pub source: Option<Source>,
@@ -166,6 +167,8 @@ pub enum Source {
     Snapshot(String),
     /// What this MirrorVolume held when the volume was made.
     Volume(String),
+    /// The image of this MirrorSnapshot itself: it is a snapshot no more.
+    Detached(String),
 }
 
 /// What its node says of a volume.

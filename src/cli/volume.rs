@@ -234,6 +234,7 @@ mod tests {
             grown: None,
             snapshot: snapshot.map(str::to_owned),
             lent: None,
+            lost: false,
         };
         let snapshot = SnapshotInfo {
             id: "pvc-1@nightly".to_owned(),
@@ -270,6 +271,7 @@ mod tests {
             rolled_back_for: None,
             creating: false,
             clone_of: None,
+            detached: None,
             filling: None,
             problems: Vec::new(),
         }

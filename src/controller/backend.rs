@@ -22,6 +22,7 @@ use crate::controller::cluster::{Cluster, Object};
 use crate::controller::entry::{Entry, Order};
 use crate::controller::placement;
 use crate::controller::shelf::Shelf;
+use crate::controller::snapshots::no_snapshot;
 use crate::controller::wait::{Awaited, Outcome, Patience, wait};
 use crate::csi::backend::{
     Backend, Capacity, CapacityWish, Deadline, Error, Result, Snapshot, SnapshotWish, ViewWish, Volume,
@@ -277,10 +278,9 @@ impl Backend for Controller {
         self.drop_snapshot(id, &self.patience(deadline).await?).await
     }
 
-    async fn get_snapshot(&self, id: &str) -> Result<Option<Snapshot>> {
+    async fn get_snapshot(&self, id: &str) -> Result<Snapshot> {
         self.look().await?;
-        let known = self.known(&self.cache.snapshots, &self.cluster.snapshots, id).await?;
-        Ok(known.and_then(|entry| entry.told()))
+        self.snapshot(id).await?.told().ok_or_else(|| no_snapshot(id))
     }
 
     async fn list_snapshots(&self) -> Result<Vec<Snapshot>> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::api::pool::PoolAgent;
 use crate::controller::backend::Controller;
 use crate::controller::entry::SnapshotEntry;
+use crate::controller::snapshots::no_snapshot;
 use crate::csi::backend::{BlocksWish, ChangedBlocks, Deadline, Error, Result};
 use crate::csi::remote::{AgentAddress, Remote, RemoteParts};
 use crate::report::Class;
@@ -24,10 +25,8 @@ impl Agents {
     }
 
     async fn snapshot(&self, id: &str) -> Result<Arc<SnapshotEntry>> {
-        let known =
-            self.controller.known(&self.controller.cache.snapshots, &self.controller.cluster.snapshots, id);
-        let known = known.await?.filter(|entry| entry.told().is_some());
-        known.ok_or_else(|| Error::not_found(format!("there is no snapshot {id:?}")))
+        let known = self.controller.snapshot(id).await?;
+        if known.told().is_some() { Ok(known) } else { Err(no_snapshot(id)) }
     }
 
     /// The agent that can read a snapshot.

@@ -1,86 +1,175 @@
-//! Clones as objects: what they are made from, and what must wait until they are filled.
+//! Volumes that are made from something: from what, where that is, and what must wait until they hold it themselves.
 
+use crate::api::names;
 use crate::api::volume::Source;
 use crate::controller::backend::Controller;
-use crate::controller::entry::PoolEntry;
+use crate::controller::entry::{PoolEntry, SnapshotEntry, VolumeKind};
+use crate::controller::snapshots::no_snapshot;
 use crate::csi::backend::{Error, Origin, Result, VolumeWish};
 use crate::ids::VgName;
 use crate::report::Class;
+use crate::units::Bytes;
 
-/// What a clone is to be made from. The clone is in the same pool.
+/// What a volume is to be made from. It is in the same pool.
 pub(super) struct Original {
-    /// As the clone's object names it.
+    /// As the volume's object names it.
     pub source: Source,
-    node: String,
-    pool: VgName,
-    /// Why it cannot be copied now.
-    unfit: Option<Error>,
+    /// Where it is, or why no volume can be made from it now.
+    place: Result<Place>,
+}
+
+/// Where a volume is to be made.
+pub(super) struct Place {
+    pub node: String,
+    pub pool: VgName,
+    /// It is to be this.
+    pub image: Option<Image>,
+}
+
+/// The image of a snapshot that is to be a volume itself.
+pub(super) struct Image {
+    pub size: Bytes,
+    pub region_size: Bytes,
+    /// Most images that the volume can have at first.
+    images: usize,
 }
 
 impl Controller {
-    /// What there is to be copied.
-    pub(super) async fn original(&self, origin: &Origin) -> Result<Original> {
+    /// What a volume is to be made from.
+    pub(super) async fn original(&self, origin: &Origin) -> Original {
         match origin {
-            Origin::Images(id) => Err(Error::invalid(format!(
-                "`splitmirror.io/restore: detach` of a volume is not implemented in Kubernetes: no images of volume {id} can become a \
-                 volume here"
-            ))),
-            Origin::Image(id) => Err(Error::invalid(format!(
-                "`splitmirror.io/restore: detach` is not implemented in Kubernetes yet: snapshot {id} cannot become a volume here"
-            ))),
+            Origin::Images(id) => {
+                let message = format!(
+                    "`splitmirror.io/restore: detach` of a volume is not served in Kubernetes yet: make a snapshot of volume {id}, and the volume \
+                     from that"
+                );
+                Original { source: Source::Volume(id.clone()), place: Err(Error::invalid(message)) }
+            }
+            Origin::Image(id) => {
+                Original { source: Source::Detached(id.clone()), place: self.place_of_image(id).await }
+            }
             Origin::Snapshot(id) => {
-                let missing = || Error::not_found(format!("there is no snapshot {id:?}"));
-                let snapshot = self.known(&self.cache.snapshots, &self.cluster.snapshots, id).await?;
-                let snapshot = snapshot.ok_or_else(missing)?;
-                let unfit = match (snapshot.delete, snapshot.ready) {
-                    (true, _) => Some(missing()),
-                    (false, false) => Some(Error::precondition(format!("snapshot {id} is not ready yet"))),
-                    (false, true) => None,
-                };
-                let (node, pool) = (snapshot.node.clone(), snapshot.pool.clone());
-                Ok(Original { source: Source::Snapshot(id.clone()), node, pool, unfit })
+                let place = self.snapshot(id).await.and_then(|snapshot| self.place_of(&snapshot));
+                Original { source: Source::Snapshot(id.clone()), place }
             }
             Origin::Volume(id) => {
-                let missing = || Error::not_found(format!("there is no volume {id:?}"));
-                let volume = self.known(&self.cache.volumes, &self.cluster.volumes, id).await?;
-                let volume = volume.ok_or_else(missing)?;
-                let unfit = if volume.delete { Some(missing()) } else { volume.check_filled().err() };
-                let (node, pool) = (volume.node.clone(), volume.pool.clone());
-                Ok(Original { source: Source::Volume(id.clone()), node, pool, unfit })
+                Original { source: Source::Volume(id.clone()), place: self.place_of_volume(id).await }
             }
         }
     }
 
-    /// Refuses for now to take away what a clone is filled from.
-    pub(super) fn check_not_copied(&self, source: &Source) -> Result<()> {
-        let Some(clone) = self.cache.volumes.first(|clone| clone.needs(source)) else { return Ok(()) };
-        let far = clone.filled.map_or_else(String::new, |filled| format!(", {filled} so far"));
-        let message =
-            format!("{} is being copied into volume {}{far}: try again later", named(source), clone.id);
-        Err(Error::new(Class::InProgress, message))
+    /// Where a snapshot is that can be read.
+    fn place_of(&self, snapshot: &SnapshotEntry) -> Result<Place> {
+        let SnapshotEntry { id, node, pool, .. } = snapshot;
+        if snapshot.delete {
+            return Err(no_snapshot(id));
+        }
+        if !snapshot.ready {
+            return Err(Error::precondition(format!("snapshot {id} is not ready yet")));
+        }
+        self.check_not_needed(&Source::Detached(id.clone()))?;
+        Ok(Place { node: node.clone(), pool: pool.clone(), image: None })
+    }
+
+    async fn place_of_volume(&self, id: &str) -> Result<Place> {
+        let volume = self.known(&self.cache.volumes, &self.cluster.volumes, id).await?;
+        let missing = || Error::not_found(format!("there is no volume {id:?}"));
+        let volume = volume.filter(|volume| !volume.delete).ok_or_else(missing)?;
+        volume.check_filled()?;
+        Ok(Place { node: volume.node.clone(), pool: volume.pool.clone(), image: None })
+    }
+
+    /// Where a snapshot is whose image is to be taken: nobody else may need it.
+    async fn place_of_image(&self, id: &str) -> Result<Place> {
+        let snapshot = self.snapshot(id).await?;
+        let place = self.place_of(&snapshot)?;
+        if let Some(group) = &snapshot.group {
+            let message = format!(
+                "snapshot {id} is one of group {}, of which none can be taken away: make the volume of a snapshot by itself",
+                names::of(&group.name)
+            );
+            return Err(Error::invalid(message));
+        }
+        self.check_not_read(id)?;
+        let volume = self.known(&self.cache.volumes, &self.cluster.volumes, &snapshot.volume).await?;
+        let (size, kind) = (snapshot.size, volume.map(|volume| volume.kind.clone()));
+        match (size, kind) {
+            (Some(size), Some(VolumeKind::Mirror { images, region_size, .. })) => {
+                Ok(Place { image: Some(Image { size, region_size, images }), ..place })
+            }
+            _ => {
+                let message = format!(
+                    "the object of volume {}, which snapshot {id} is of, is not there",
+                    snapshot.volume
+                );
+                Err(Error::new(Class::Transient, message))
+            }
+        }
+    }
+
+    /// Refuses for now to take away what a volume is filled from, or will be itself.
+    pub(super) fn check_not_needed(&self, source: &Source) -> Result<()> {
+        let Some(volume) = self.cache.volumes.first(|volume| volume.needs(source)) else { return Ok(()) };
+        let far = volume.filled.map_or_else(String::new, |filled| format!(", {filled} so far"));
+        let what = match source {
+            Source::Detached(id) => format!("snapshot {id} is becoming volume {}", volume.id),
+            Source::Snapshot(_) | Source::Volume(_) => {
+                format!("{} is being copied into volume {}{far}", named(source), volume.id)
+            }
+        };
+        Err(Error::new(Class::InProgress, format!("{what}: try again later")))
     }
 }
 
 impl Original {
+    /// Where a volume can be made from it, as is wished.
+    pub(super) fn check(&self, wish: &VolumeWish) -> Result<&Place> {
+        let place = self.place.as_ref().map_err(Error::clone)?;
+        if let Some(pool) = wish.pool.as_ref().filter(|pool| **pool != place.pool) {
+            let message = format!("{} is in pool {}, not {pool}", named(&self.source), place.pool);
+            return Err(Error::invalid(message));
+        }
+        wish.nodes.check(&place.node)?;
+        if let Some(image) = &place.image {
+            image.check(wish, &named(&self.source))?;
+        }
+        Ok(place)
+    }
+}
+
+impl Place {
     /// Whether it is in this pool.
     pub(super) fn is_in(&self, pool: &PoolEntry) -> bool {
         pool.node == self.node && pool.pool == self.pool
     }
+}
 
-    /// Whether a clone of it can be where it is wished.
-    pub(super) fn check(&self, wish: &VolumeWish) -> Result<()> {
-        self.unfit.clone().map_or(Ok(()), Err)?;
-        if let Some(pool) = wish.pool.as_ref().filter(|pool| **pool != self.pool) {
-            let message = format!("{} is in pool {}, not {pool}", named(&self.source), self.pool);
-            return Err(Error::invalid(message));
-        }
-        wish.nodes.check(&self.node)
+impl Image {
+    /// As the engine would refuse: see [`crate::engine::Engine::detach_snapshot`].
+    fn check(&self, wish: &VolumeWish, what: &str) -> Result<()> {
+        let Self { size: has, images, .. } = self;
+        let spec = &wish.spec;
+        let message = if spec.size > *has {
+            format!(
+                "a volume of at least {} cannot be the image of {what}, which has {has}: it can grow afterwards",
+                spec.size
+            )
+        } else if let Some(limit) = spec.limit.filter(|limit| limit < has) {
+            format!("a volume of at most {limit} cannot be the image of {what}, which has {has}")
+        } else if spec.images > *images {
+            format!(
+                "a volume of {what} can have {images} images at first, as its volume has: more can be added afterwards"
+            )
+        } else {
+            return Ok(());
+        };
+        Err(Error::new(Class::OutOfRange, message))
     }
 }
 
 fn named(source: &Source) -> String {
     match source {
-        Source::Snapshot(id) => format!("snapshot {id}"),
+        Source::Snapshot(id) | Source::Detached(id) => format!("snapshot {id}"),
         Source::Volume(id) => format!("volume {id}"),
     }
 }

@@ -101,7 +101,7 @@ pub struct VolumeEntry {
     pub wanted: Bytes,
     /// What it is.
     pub kind: VolumeKind,
-    /// What it is made from, when it is a clone.
+    /// What it is made from, when it is a clone, or was a snapshot.
     pub source: Option<Box<Source>>,
     /// How far it is filled from that, while it is.
     pub filled: Option<Percent>,
@@ -158,7 +158,7 @@ impl VolumeEntry {
         matches!(&self.kind, VolumeKind::View(shown) if shown == snapshot)
     }
 
-    /// Whether it is filled from this, or will be: it must stay until then.
+    /// Whether it is filled from this, or will be, or will be this itself: it must stay until then.
     #[must_use]
     pub fn needs(&self, source: &Source) -> bool {
         let unfilled = self.filled.is_some() || self.size.is_none();
@@ -187,12 +187,14 @@ impl Entry for VolumeEntry {
         let conditions = status.map_or(&[][..], |status| &status.conditions);
         let kind = match (&spec.lv, &spec.source) {
             (None, Some(Source::Snapshot(snapshot))) => VolumeKind::View(snapshot.clone()),
-            (Some(_), _) | (None, Some(Source::Volume(_)) | None) => VolumeKind::Mirror {
-                images: spec.images.unwrap_or(0).into(),
-                region_size: spec.region_size.map_or(Bytes::ZERO, |size| size.0),
-                min_recovery_rate: spec.min_recovery_rate,
-                max_recovery_rate: spec.max_recovery_rate,
-            },
+            (Some(_), _) | (None, Some(Source::Volume(_) | Source::Detached(_)) | None) => {
+                VolumeKind::Mirror {
+                    images: spec.images.unwrap_or(0).into(),
+                    region_size: spec.region_size.map_or(Bytes::ZERO, |size| size.0),
+                    min_recovery_rate: spec.min_recovery_rate,
+                    max_recovery_rate: spec.max_recovery_rate,
+                }
+            }
         };
         Self {
             id: object.name_any(),
@@ -273,6 +275,8 @@ pub struct SnapshotEntry {
     pub delete: bool,
     /// In one word.
     pub phase: SnapshotPhase,
+    /// The MirrorVolume that its image has become: it is a snapshot no more.
+    pub detached_to: Option<String>,
     /// Its size, since it is made.
     pub size: Option<Bytes>,
     /// When it was cut, nanoseconds since 1970.
@@ -283,10 +287,11 @@ pub struct SnapshotEntry {
 }
 
 impl SnapshotEntry {
-    /// As CSI tells of it. One that is not made yet, or whose image is merging, is none.
+    /// As CSI tells of it. One that is not made yet, or whose image is merging or has become a volume, is none.
     #[must_use]
     pub fn told(&self) -> Option<Snapshot> {
-        let size = self.size.filter(|_| self.phase != SnapshotPhase::Merging)?;
+        let is_none = matches!(self.phase, SnapshotPhase::Merging | SnapshotPhase::Detached);
+        let size = self.size.filter(|_| !is_none)?;
         Some(Snapshot {
             id: self.id.clone(),
             volume: self.volume.clone(),
@@ -317,6 +322,7 @@ impl Entry for SnapshotEntry {
             group: spec.group.clone().map(Box::new),
             delete: spec.delete,
             phase: status.map_or_else(SnapshotPhase::default, |status| status.phase),
+            detached_to: status.and_then(|status| status.detached_to.clone()),
             size: status.and_then(|status| status.size).map(|size| size.0),
             cut_unix_nanos: cut.and_then(|cut| u64::try_from(cut.0.as_nanosecond()).ok()),
             ready: conditions::is_true(conditions, Type::Ready),
@@ -498,6 +504,7 @@ pub(in crate::controller) mod tests {
         };
         assert_eq!(told(SnapshotPhase::Pending, None), None);
         assert_eq!(told(SnapshotPhase::Merging, Some(Bytes::gib(1))), None);
+        assert_eq!(told(SnapshotPhase::Detached, Some(Bytes::gib(1))), None);
         let ready = told(SnapshotPhase::Ready, Some(Bytes::gib(1))).expect("it is one");
         assert_eq!(ready.cut_unix_nanos, Some(1_700_000_000_000_001_000));
     }

@@ -1,5 +1,7 @@
 //! Snapshots as objects.
 
+use std::sync::Arc;
+
 use crate::api::snapshot::SnapshotPhase;
 use crate::api::volume::Source;
 use crate::api::{MirrorSnapshot, MirrorSnapshotSpec, names};
@@ -12,7 +14,27 @@ use crate::report::Class;
 use crate::volume::key;
 use crate::volume::spec::SnapshotPolicy;
 
+/// The error that there is no snapshot of this id.
+pub(super) fn no_snapshot(id: &str) -> Error {
+    Error::not_found(format!("there is no snapshot {id:?}"))
+}
+
 impl Controller {
+    /// The snapshot of this id, made or not.
+    ///
+    /// # Errors
+    /// There is none (`NotFound`, which tells the volume that it has become).
+    pub(super) async fn snapshot(&self, id: &str) -> Result<Arc<SnapshotEntry>> {
+        let known = self.known(&self.cache.snapshots, &self.cluster.snapshots, id).await?;
+        let known = known.ok_or_else(|| no_snapshot(id))?;
+        match &known.detached_to {
+            None => Ok(known),
+            Some(volume) => {
+                Err(Error::not_found(format!("there is no snapshot {id:?}: it is volume {volume} now")))
+            }
+        }
+    }
+
     /// Has an image split off.
     pub(super) async fn make_snapshot(&self, wish: &SnapshotWish, patience: &Patience) -> Result<Snapshot> {
         let (name, what) = (names::of(&wish.name), format!("snapshot {:?}", wish.name));
@@ -37,6 +59,10 @@ impl Controller {
                 let message = format!("{what} exists, of volume {}", entry.volume);
                 return Err(Error::new(Class::Exists, message));
             }
+            if let Some(volume) = &entry.detached_to {
+                let message = format!("{what} has been, and is volume {volume} now");
+                return Err(Error::new(Class::Exists, message));
+            }
             wish.nodes.check(&entry.node)
         };
         let making = Making { what: &what, name: &name, plan: &plan };
@@ -47,9 +73,11 @@ impl Controller {
         })
     }
 
-    /// Has an image merged back. That its merge has begun is enough: it is no snapshot any more.
+    /// Has an image merged back. That its merge has begun is enough: it is no snapshot any more. Of one that was detached
+    /// nothing is left but the object.
     pub(super) async fn drop_snapshot(&self, id: &str, patience: &Patience) -> Result<()> {
         let free = |entry: &SnapshotEntry| match &entry.group {
+            None if entry.detached_to.is_some() => Ok(()),
             None => self.check_not_read(id),
             Some(group) => {
                 let group = names::of(&group.name);
@@ -64,10 +92,13 @@ impl Controller {
         self.deleted(parts, (&what, id), free, merging, patience).await
     }
 
-    /// Refuses to merge what a view shows, or a clone is filled from.
+    /// Refuses to take away what a view shows, a clone is filled from, or is becoming a volume.
     pub(super) fn check_not_read(&self, id: &str) -> Result<()> {
         match self.cache.volumes.first(|view| view.shows(id) && !view.delete) {
-            None => self.check_not_copied(&Source::Snapshot(id.to_owned())),
+            None => {
+                self.check_not_needed(&Source::Snapshot(id.to_owned()))?;
+                self.check_not_needed(&Source::Detached(id.to_owned()))
+            }
             Some(view) => {
                 let message = format!("snapshot {id} is shown by volume {}: delete that first", view.id);
                 Err(Error::precondition(message))

@@ -9,6 +9,7 @@ use crate::controller::backend::{Controller, Making};
 use crate::controller::clones::Original;
 use crate::controller::entry::{Entry as _, Order as _, SnapshotEntry, VolumeEntry, VolumeKind};
 use crate::controller::placement::{self, Need};
+use crate::controller::snapshots::no_snapshot;
 use crate::controller::wait::{Awaited, Outcome, Patience, wait};
 use crate::csi::backend::{Error, ObjectRef, Result, ViewWish, Volume, VolumeWish};
 use crate::report::Class;
@@ -21,32 +22,41 @@ impl Controller {
     pub(super) async fn make_volume(&self, wish: &VolumeWish, patience: &Patience) -> Result<Volume> {
         let (name, what) = (names::of(&wish.spec.name), format!("volume {:?}", wish.spec.name));
         let original = match &wish.origin {
-            Some(origin) => Some(self.original(origin).await?),
+            Some(origin) => Some(self.original(origin).await),
             None => None,
         };
         let plan = || {
-            original.as_ref().map_or(Ok(()), |original| original.check(wish))?;
-            let pools = self.cache.pools.all();
-            let near =
-                pools.iter().filter(|pool| original.as_ref().is_none_or(|original| original.is_in(pool)));
-            let need = Need {
-                images: wish.spec.images,
-                size: wish.spec.size,
-                pool: wish.pool.as_ref(),
-                nodes: &wish.nodes,
+            let place = original.as_ref().map(|original| original.check(wish)).transpose()?;
+            let image = place.and_then(|place| place.image.as_ref());
+            let (node, pool) = match place {
+                // What it needs beside its image only its node can tell.
+                Some(place) if image.is_some() => (place.node.clone(), place.pool.clone()),
+                place => {
+                    let pools = self.cache.pools.all();
+                    let near = pools.iter().filter(|pool| place.is_none_or(|place| place.is_in(pool)));
+                    let need = Need {
+                        images: wish.spec.images,
+                        size: wish.spec.size,
+                        pool: wish.pool.as_ref(),
+                        nodes: &wish.nodes,
+                    };
+                    let pool = placement::place(&need, near.map(|pool| &**pool))?;
+                    (pool.node.clone(), pool.pool.clone())
+                }
             };
-            let pool = placement::place(&need, near.map(|pool| &**pool))?;
+            let size = image.map_or(wish.spec.size, |image| image.size);
+            let region_size = image.map_or(wish.spec.region_size, |image| image.region_size);
             let images = u8::try_from(wish.spec.images)
                 .map_err(|_| Error::invalid(format!("{} images are too many", wish.spec.images)))?;
             let spec = MirrorVolumeSpec {
                 lv: Some(key::of(&wish.spec.name)),
                 limit: wish.spec.limit.map(Size),
                 images: Some(images),
-                region_size: Some(Size(wish.spec.region_size)),
+                region_size: Some(Size(region_size)),
                 min_recovery_rate: wish.spec.min_recovery_rate,
                 max_recovery_rate: wish.spec.max_recovery_rate,
                 source: original.as_ref().map(|original| original.source.clone()),
-                ..common(pool.node.clone(), pool.pool.clone(), &wish.spec.name, wish.spec.size, &wish.claim)
+                ..common(node, pool, &wish.spec.name, size, &wish.claim)
             };
             Ok(MirrorVolume::new(&name, spec))
         };
@@ -64,12 +74,12 @@ impl Controller {
     /// Has a view made, where its snapshot is.
     pub(super) async fn make_view(&self, wish: &ViewWish, patience: &Patience) -> Result<Volume> {
         let (name, what) = (names::of(&wish.name), format!("volume {:?}", wish.name));
-        let missing = || Error::not_found(format!("there is no snapshot {:?}", wish.snapshot));
-        let snapshot = self.known(&self.cache.snapshots, &self.cluster.snapshots, &wish.snapshot).await?;
-        let snapshot = snapshot.ok_or_else(missing)?;
+        let missing = || no_snapshot(&wish.snapshot);
+        let snapshot = self.snapshot(&wish.snapshot).await?;
         let plan = || {
             let size = snapshot.told().filter(|_| !snapshot.delete).ok_or_else(missing)?.size;
             check_shows(&snapshot, wish)?;
+            self.check_not_needed(&Source::Detached(wish.snapshot.clone()))?;
             let source = Some(Source::Snapshot(wish.snapshot.clone()));
             let spec = MirrorVolumeSpec {
                 source,
@@ -97,8 +107,10 @@ impl Controller {
                 let message = format!("volume {id} is in use on node {}: unmount it first", entry.node);
                 return Err(Error::precondition(message));
             }
-            self.check_not_copied(&Source::Volume(id.to_owned()))?;
-            let of_it = |snapshot: &SnapshotEntry| snapshot.volume == id && !snapshot.delete;
+            self.check_not_needed(&Source::Volume(id.to_owned()))?;
+            let of_it = |snapshot: &SnapshotEntry| {
+                snapshot.volume == id && !snapshot.delete && snapshot.detached_to.is_none()
+            };
             match self.cache.snapshots.first(of_it) {
                 None => Ok(()),
                 Some(snapshot) => {
@@ -256,9 +268,15 @@ fn check_shows(snapshot: &SnapshotEntry, wish: &ViewWish) -> Result<()> {
 /// Whether a volume is the one that is wished for.
 fn check_same(entry: &VolumeEntry, wish: &VolumeWish, original: Option<&Original>) -> Result<()> {
     let spec = &wish.spec;
+    let source = original.map(|original| &original.source);
+    let region_size = match (&entry.kind, source) {
+        // As the snapshot had them, whatever is wished for.
+        (VolumeKind::Mirror { region_size, .. }, Some(Source::Detached(_))) => *region_size,
+        _ => spec.region_size,
+    };
     let kind = VolumeKind::Mirror {
         images: spec.images,
-        region_size: spec.region_size,
+        region_size,
         min_recovery_rate: spec.min_recovery_rate,
         max_recovery_rate: spec.max_recovery_rate,
     };
@@ -268,7 +286,7 @@ fn check_same(entry: &VolumeEntry, wish: &VolumeWish, original: Option<&Original
     if entry.kind != kind {
         return Err(differs(wish, "has other images, regions or recovery rates, or is a view"));
     }
-    if entry.source.as_deref() != original.map(|original| &original.source) {
+    if entry.source.as_deref() != source {
         return Err(differs(wish, "was not made from this source"));
     }
     if wish.pool.as_ref().is_some_and(|pool| *pool != entry.pool) {

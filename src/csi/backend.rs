@@ -351,8 +351,8 @@ pub trait Backend: Send + Sync + 'static {
     /// Merges a snapshot's image back; an unknown one is merged already. One that a view shows is `Precondition`.
     fn delete_snapshot(&self, id: &str, deadline: Deadline) -> impl Future<Output = Result<()>> + Send;
 
-    /// The snapshot of this id.
-    fn get_snapshot(&self, id: &str) -> impl Future<Output = Result<Option<Snapshot>>> + Send;
+    /// The snapshot of this id. There is none: `NotFound`, which tells what has become of it.
+    fn get_snapshot(&self, id: &str) -> impl Future<Output = Result<Snapshot>> + Send;
 
     /// All snapshots.
     fn list_snapshots(&self) -> impl Future<Output = Result<Vec<Snapshot>>> + Send;

@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 
 use crate::csi::backend::{Deadline, Error, Group, GroupWish, Groups, Kind, Result};
 use crate::csi::calls::{self, Calls};
-use crate::csi::controller::snapshots::{answer, timestamp};
+use crate::csi::controller::snapshots::{answer, find, timestamp};
 use crate::csi::params::GroupParams;
 use crate::csi::proto::group_controller_server::GroupController;
 use crate::csi::proto::group_controller_service_capability::rpc::Type as Rpc;
@@ -148,7 +148,7 @@ async fn check_members<B: Groups>(backend: &B, group: &Group, named: &[String]) 
         return Err(Error::invalid(message));
     }
     for id in named.iter().filter(|id| !members.contains(id.as_str())) {
-        if backend.get_snapshot(id).await?.is_some() {
+        if find(backend, id).await?.is_some() {
             return Err(Error::invalid(format!("snapshot {id} is not one of group {}", group.id)));
         }
     }

@@ -1,13 +1,15 @@
 //! What is shown of volumes, snapshots and views.
 
 use crate::engine::observe::{from_metadata, observe, read_metas, union_marked};
+use crate::engine::snapshots::parse_snapshot_id;
 use crate::engine::{Engine, Error, Result, Session, lock};
 use crate::host::{DmInfo, Host};
 use crate::ids::LvName;
 use crate::raid::{Action, Health};
 use crate::units::{Bytes, Sectors};
 use crate::volume::info::{
-    MemberOf, NameInfo, Progress, RollbackInfo, SlotInfo, SlotState, SnapshotInfo, ViewInfo, VolumeInfo,
+    Detached, MemberOf, NameInfo, Progress, RollbackInfo, SlotInfo, SlotState, SnapshotInfo, ViewInfo,
+    VolumeInfo,
 };
 use crate::volume::seen::Seen;
 use crate::volume::tags::{ImageTags, VolumeTags};
@@ -43,6 +45,19 @@ impl<H: Host> Engine<H> {
         let mut snapshots: Vec<_> = self.volumes()?.into_iter().flat_map(|volume| volume.snapshots).collect();
         snapshots.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(snapshots)
+    }
+
+    /// One snapshot.
+    ///
+    /// # Errors
+    /// There is none of this id (`NotFound`, which tells the volume that it has become), or the group or a disk cannot be read.
+    pub fn snapshot(&self, id: &str) -> Result<SnapshotInfo> {
+        let (volume, _) = parse_snapshot_id(id)?;
+        self.session(|session| {
+            let of = session.is_volume(&volume).then(|| session.volume_info(&volume)).transpose()?;
+            let snapshots = of.into_iter().flat_map(|volume| volume.snapshots);
+            snapshots.into_iter().find(|snapshot| snapshot.id == id).ok_or_else(|| session.no_snapshot(id))
+        })
     }
 
     /// All views, in the order of their ids.
@@ -112,6 +127,7 @@ impl<H: Host> Session<'_, H> {
             rolled_back_for: seen.tags.rolled_back_for.clone(),
             creating: seen.tags.creating,
             clone_of: seen.tags.clone.clone(),
+            detached: seen.tags.detached.then(|| Detached { name: seen.tags.snapshot.clone() }),
             filling: seen.tags.filling.then(|| {
                 clone::progress(&seen).unwrap_or(Progress { done: Bytes::ZERO, total: seen.len.bytes() })
             }),
@@ -222,6 +238,7 @@ fn slot_info(seen: &Seen, slot: usize) -> SlotInfo {
         grown: of.tags.grown.as_ref().map(|grown| key::snapshot_id(&seen.lv.name, &key::of(&grown.snapshot))),
         snapshot: seen.snapshot_key(slot).map(|key| key::snapshot_id(&seen.lv.name, &key)),
         lent: of.tags.lent.clone().filter(|_| of.is_split()),
+        lost: of.is_lost(),
     }
 }
 

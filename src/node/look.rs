@@ -179,11 +179,12 @@ pub fn update(seen: &mut Option<PoolSeen>, glance: Glance) {
     seen.staged = staged.unwrap_or_else(|| std::mem::take(&mut seen.staged));
 }
 
-/// Whether something is being copied, or will be as soon as something else is: an image that is lent comes back then.
+/// Whether something is being copied, or will be as soon as something else is: an image that is lent comes back then, and
+/// one that is lost is replaced when there is room.
 #[must_use]
 pub fn is_moving(volume: &VolumeInfo) -> bool {
     let moves = |slot: &SlotInfo| {
-        matches!(slot.state, SlotState::Merging | SlotState::Rebuilding) || slot.lent.is_some()
+        matches!(slot.state, SlotState::Merging | SlotState::Rebuilding) || slot.lent.is_some() || slot.lost
     };
     volume.rollback.is_some() || volume.filling.is_some() || volume.slots.iter().any(moves)
 }

@@ -91,12 +91,11 @@ pub fn volume(object: &MirrorVolume, new: &MirrorVolumeStatus) -> Vec<Note> {
                 note(true, "ImageFailed", "Monitor", message);
             }
             SlotState::Missing if was != Some(SlotState::Missing) => {
-                note(
-                    true,
-                    "ImageMissing",
-                    "Monitor",
-                    format!("image {index} is missing: {device} is not there"),
-                );
+                let message = match (&slot.error, device.as_str()) {
+                    (Some(why), "") => format!("slot {index}: {why}"),
+                    (_, device) => format!("image {index} is missing: {device} is not there"),
+                };
+                note(true, "ImageMissing", "Monitor", message);
             }
             SlotState::Failed
             | SlotState::Missing
@@ -175,6 +174,14 @@ pub fn snapshot(
     if let Some(why) = newly_refused(Type::Ready, &old.conditions, &new.conditions) {
         note(true, "SnapshotRefused", "Split", why.to_owned(), of_snapshot(object));
     }
+    if new.phase == SnapshotPhase::Detached && old.phase != SnapshotPhase::Detached {
+        let message = conditions::find(&new.conditions, Type::Ready).map_or("", |ready| &ready.message);
+        let (seen, own) = (of_snapshot(object), object.object_ref(&()));
+        // Both are looked at by somebody who asks what has become of it.
+        for about in [Some(own).filter(|own| *own != seen), Some(seen)].into_iter().flatten() {
+            note(false, "SnapshotDetached", "Detach", message.to_owned(), about);
+        }
+    }
     if new.phase == SnapshotPhase::Merging && old.phase != SnapshotPhase::Merging {
         let what = "is being merged back; the volume goes on meanwhile";
         notes.extend(end(object, volume, ("Merge", "MergeStarted"), what));
@@ -205,7 +212,8 @@ fn end(
     })
 }
 
-/// A snapshot's image is merged, or has left. Of one that had little to copy nobody was told that it has begun, and need not be.
+/// A snapshot's image is merged, or has left, unless it was detached. Of one that had little to copy nobody was told that it has
+/// begun, and need not be.
 #[must_use]
 pub fn merged(object: &MirrorSnapshot, volume: Option<&MirrorVolume>) -> Vec<Note> {
     let note = if is_grown(object) {

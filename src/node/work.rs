@@ -24,6 +24,7 @@ pub async fn run<H: Host + 'static, M: Mounts>(pool: &Pool<H, M>, work: Work) ->
             let make = move |engine: &Engine<H>| match &origin {
                 Origin::Snapshot(id) => engine.create_clone(&spec, id),
                 Origin::Volume(lv) => engine.clone_volume(&spec, lv, 1),
+                Origin::Image(id) => engine.detach_snapshot(&spec, id),
             };
             pool.change(make).await.map(drop)
         }
@@ -62,7 +63,8 @@ pub fn name(work: &Work) -> &'static str {
         Work::OpenPool(_) => "open pool",
         Work::ClosePool(_) => "close pool",
         Work::CreateVolume(_) => "create volume",
-        Work::Clone { .. } => "clone",
+        Work::Clone { origin: Origin::Image(_), .. } => "detach",
+        Work::Clone { origin: Origin::Snapshot(_) | Origin::Volume(_), .. } => "clone",
         Work::CreateView { .. } => "create view",
         Work::Expand { .. } => "expand volume",
         Work::Modify { .. } => "modify volume",

@@ -146,8 +146,10 @@ impl<H: Host + 'static, M: Mounts> Backend for OnePool<H, M> {
         self.pool.change(move |engine| engine.delete_snapshot(&id)).await
     }
 
-    async fn get_snapshot(&self, id: &str) -> Result<Option<Snapshot>> {
-        Ok(self.list_snapshots().await?.into_iter().find(|snapshot| snapshot.id == id))
+    async fn get_snapshot(&self, id: &str) -> Result<Snapshot> {
+        let id = id.to_owned();
+        let snapshot = self.pool.run(move |engine| engine.snapshot(&id)).await?;
+        Ok(self.snapshot(snapshot))
     }
 
     async fn list_snapshots(&self) -> Result<Vec<Snapshot>> {

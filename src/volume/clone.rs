@@ -73,12 +73,16 @@ pub fn lent_name(clone: &LvName) -> String {
     format!("clone {clone}")
 }
 
-/// What a clone was made from, by the snapshot that its tag names; `None` when that is no snapshot's id.
+/// What a volume was made from, by the snapshot that its tag names, and whether it is `detached`; `None` when that is no
+/// snapshot's id.
 #[must_use]
-pub fn origin(clone: &LvName, tag: &str) -> Option<Origin> {
+pub fn origin(volume: &LvName, tag: &str, detached: bool) -> Option<Origin> {
     let (source, of) = key::parse_snapshot_id(tag)?;
-    let lent = of == key::of(&lent_name(clone));
-    Some(if lent { Origin::Volume(source) } else { Origin::Snapshot(tag.to_owned()) })
+    Some(match detached {
+        true => Origin::Image(tag.to_owned()),
+        false if of == key::of(&lent_name(volume)) => Origin::Volume(source),
+        false => Origin::Snapshot(tag.to_owned()),
+    })
 }
 
 /// What next, to get the clone's own device, on top of an array that was brought up.
@@ -263,10 +267,11 @@ mod tests {
     fn a_clones_tag_tells_whether_it_is_of_a_snapshot_or_of_a_volume() {
         let (clone, source): (LvName, LvName) = ("c".parse().expect("legal"), "a".parse().expect("legal"));
         let lent = key::snapshot_id(&source, &key::of(&lent_name(&clone)));
-        assert_eq!(origin(&clone, &lent), Some(Origin::Volume(source)));
-        assert_eq!(origin(&"d".parse().expect("legal"), &lent), Some(Origin::Snapshot(lent)));
-        assert_eq!(origin(&clone, "a@one"), Some(Origin::Snapshot("a@one".to_owned())));
-        assert_eq!(origin(&clone, "no id"), None);
+        assert_eq!(origin(&clone, &lent, false), Some(Origin::Volume(source)));
+        assert_eq!(origin(&"d".parse().expect("legal"), &lent, false), Some(Origin::Snapshot(lent)));
+        assert_eq!(origin(&clone, "a@one", false), Some(Origin::Snapshot("a@one".to_owned())));
+        assert_eq!(origin(&clone, "a@one", true), Some(Origin::Image("a@one".to_owned())));
+        assert_eq!(origin(&clone, "no id", false), None);
     }
 
     #[test]

@@ -162,12 +162,14 @@ pub struct Detached {
 /// # Errors
 /// The metadata does not hold what the edit needs.
 pub fn detach(vg: &VolumeGroup, seen: &Seen, slot: usize, new: Detached) -> Result<VolumeGroup, EditError> {
+    let snapshot = seen.slots[slot].tags.snapshot.clone();
     let vg = with_image_tags(vg, seen, slot, |tags| *tags = ImageTags::default());
     let lv = new.lv.name.clone();
     let tags = VolumeTags {
         name: Some(new.name),
         clone: Some(new.source),
         detached: true,
+        snapshot,
         adopting: true,
         ..VolumeTags::default()
     };

@@ -50,6 +50,9 @@ pub struct SlotInfo {
     /// The clone that its image is split off for, which is no snapshot to anybody else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lent: Option<String>,
+    /// It has no image: it gets one when a disk has room.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lost: bool,
 }
 
 /// A volume.
@@ -96,6 +99,9 @@ pub struct VolumeInfo {
     /// The id of the snapshot that it was made from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clone_of: Option<String>,
+    /// It is the image of that snapshot itself, which is none any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detached: Option<Detached>,
     /// How far it is filled from that; absent when it holds everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filling: Option<Progress>,
@@ -114,6 +120,15 @@ impl VolumeInfo {
     pub fn images(&self) -> usize {
         self.own_slots().count()
     }
+}
+
+/// What a volume was while it was a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Detached {
+    /// The name it was asked for by; absent when another tool split the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 /// How far it is what is being copied.

@@ -39,6 +39,8 @@ pub enum Origin {
     Snapshot(String),
     /// What this volume holds now.
     Volume(LvName),
+    /// The image of the snapshot of this id itself, which is none then.
+    Image(String),
 }
 
 /// A volume is to hold again what a snapshot of it holds.

@@ -4,8 +4,8 @@
 //! once; `pending` from before a table is swapped until the swap is pinned on disk (see [`super::bring_up`] for what
 //! a power cut in between means); `formatting` while a file system is made on it for the first time; `rollback` while it is
 //! made to hold what a snapshot holds, and by whose request; the last request that was carried out; `clone` is what it was
-//! made from, `filling` says that it does not hold all of that yet, `detached` that it is the image of that snapshot itself, and
-//! `adopting` that its array has not run yet; `record` on the LV that tells how far the clone of that
+//! made from, `filling` says that it does not hold all of that yet, `detached` that it is the image of that snapshot itself, whose
+//! name `snapshot` still tells, and `adopting` that its array has not run yet; `record` on the LV that tells how far the clone of that
 //! name is. On an image: the snapshot it is, when it was cut, the event count of its superblock once the split is pinned, the
 //! group of snapshots it was cut with, the read-only volumes that show it, why its merge must be in full, `merging` from the
 //! merge until the resync is known to be complete, `leaving` from when it is to go for good until its extents are free, and the
@@ -87,6 +87,8 @@ pub struct VolumeTags {
     pub filling: bool,
     /// It is the image of that snapshot itself.
     pub detached: bool,
+    /// The name that this snapshot was asked for by.
+    pub snapshot: Option<String>,
     /// It was that, and its array has not run yet: what its superblock says is of the array that the image was split from.
     pub adopting: bool,
     /// It is no volume: it records how far the volume of this name is filled.
@@ -110,6 +112,7 @@ impl VolumeTags {
             clone: value(lv, key::CLONE),
             filling: has(lv, key::FILLING),
             detached: has(lv, key::DETACHED),
+            snapshot: value(lv, key::SNAPSHOT),
             adopting: has(lv, key::ADOPTING),
             record: value(lv, key::RECORD),
             rollback_for: value(lv, key::ROLLBACK_FOR),
@@ -138,6 +141,7 @@ impl VolumeTags {
         {
             tags.extend(is.then(|| mark(key)));
         }
+        tags.extend(self.snapshot.as_deref().map(|name| pair(key::SNAPSHOT, name)));
         tags.extend(self.record.as_deref().map(|name| pair(key::RECORD, name)));
         tags
     }

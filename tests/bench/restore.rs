@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use splitmirror::engine::Engine;
+use splitmirror::host::DeviceMapper as _;
 use splitmirror::host::linux::LinuxHost;
 use splitmirror::units::Bytes;
 use splitmirror::volume::info::SnapshotInfo;
@@ -35,7 +36,7 @@ const DISK: Bytes = Bytes::gib(40);
 
 pub fn run(disks: &[PathBuf]) -> Outcome {
     let disks = &sparse::disks(disks, DISK)?;
-    let (mut views, mut clones) = (Vec::new(), Vec::new());
+    let (mut views, mut clones, mut detached) = (Vec::new(), Vec::new(), Vec::new());
     for size in SIZES {
         let ours = Ours::new(disks, size)?;
         let snapshot = lab::split(&ours.engine, "s", VOLUME)?;
@@ -43,6 +44,7 @@ pub fn run(disks: &[PathBuf]) -> Outcome {
         let copy = ours.copy(&snapshot)?;
         let back = ours.roll_back(&snapshot)?;
         drop(ours);
+        let detach = detach(disks, size)?;
         let title = format!("{} MiB", size.0 >> 20);
         let against = |name: &str, ours: Duration, whose: &str, theirs: Duration| {
             let theirs_text = format!("{} {whose}", ms(theirs));
@@ -50,18 +52,21 @@ pub fn run(disks: &[PathBuf]) -> Outcome {
         };
         against("view", view, "dd", copy);
         against("clone", clone, "dd", copy);
+        against("detach", detach, "dd", copy);
         against("rollback", back, "dd", copy);
         for kind in [THICK, THIN] {
             let theirs = lvm2::Volume::new(disks, size, kind)?;
             let (made, merged) = of_theirs(&theirs)?;
             against("view", view, kind.name(), made);
             against("clone", clone, kind.name(), made);
+            against("detach", detach, kind.name(), made);
             against("rollback", back, kind.name(), merged);
         }
         views.push(view);
         clones.push(clone);
+        detached.push(detach);
     }
-    for (name, times) in [("view", &views), ("clone", &clones)] {
+    for (name, times) in [("view", &views), ("clone", &clones), ("detach", &detached)] {
         let [small, .., large] = times.as_slice() else { return Err("nothing was measured".into()) };
         row(
             &format!("{name}: 16384 MiB, 64 MiB"),
@@ -164,6 +169,39 @@ impl Ours {
         ensure(copied == changed, || format!("{copied} were copied, {changed} had changed"))?;
         Ok(took)
     }
+}
+
+/// The time until the first block of a volume is read that a snapshot has become.
+fn detach(disks: &[PathBuf], size: Bytes) -> Outcome<Duration> {
+    let mut times = Vec::new();
+    for n in 0..=ROUNDS {
+        let took = detach_once(disks, size)?;
+        if n > 0 {
+            times.push(took);
+        }
+    }
+    Ok(median(times))
+}
+
+/// Whole images are copied in the background afterwards, which is not what is measured: there is no room for one of the volume
+/// that loses its own, and the other copy is held down, and stopped when the time is taken.
+fn detach_once(disks: &[PathBuf], size: Bytes) -> Outcome<Duration> {
+    lab::wipe(disks)?;
+    let engine = lab::new_pool(disks, IMAGES)?;
+    engine.create_volume(&spec(VOLUME, size, IMAGES)).map_err(say)?;
+    let snapshot = lab::split(&engine, "s", VOLUME)?;
+    let slot = &lab::info(&engine, VOLUME)?.slots[snapshot.slot];
+    let how = ["-y", "-qq", "-an", "-Zn", "-Wn", "-l", "100%PVS", "-n", "full", "pool"];
+    lab::run("lvcreate", &[&how[..], &[&slot.device]].concat())?;
+    let slowly =
+        VolumeSpec { min_recovery_rate: Some(1), max_recovery_rate: Some(1), ..spec("d", size, IMAGES - 1) };
+    let begun = Instant::now();
+    engine.detach_snapshot(&slowly, &snapshot.id).map_err(say)?;
+    load::first_block(&lab::device(&engine, "d")?)?;
+    let took = begun.elapsed();
+    engine.host().dm_message(&lab::top_name("d"), "frozen").map_err(say)?;
+    ensure(lab::info(&engine, VOLUME)?.slots[snapshot.slot].lost, || "an image was copied beside it".into())?;
+    Ok(took)
 }
 
 fn spec(name: &str, size: Bytes, images: usize) -> VolumeSpec {

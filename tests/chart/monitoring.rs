@@ -68,6 +68,7 @@ fn observation() -> Observation {
             grown: None,
             snapshot: None,
             lent: None,
+            lost: false,
         }],
         sync_percent: 100.0,
         to_resync: Bytes::ZERO,
@@ -76,6 +77,7 @@ fn observation() -> Observation {
         rolled_back_for: None,
         creating: false,
         clone_of: None,
+        detached: None,
         filling: None,
         problems: Vec::new(),
     };

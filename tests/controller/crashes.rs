@@ -2,6 +2,7 @@
 
 use tonic::Code;
 
+use crate::detached::{detached, known};
 use crate::harness::{Cluster, Driver, refused, volume};
 
 /// Kills the controller at each request of an operation in turn, before and after it is done, and repeats the operation
@@ -89,6 +90,27 @@ fn a_volume_grows_wherever_the_controller_dies() {
                 cluster.get("mirrorvolumes", "pvc-1").expect("it is there")["status"]["size"],
                 "128Mi"
             );
+        },
+    );
+}
+
+#[test]
+fn a_snapshot_becomes_one_volume_wherever_the_controller_dies() {
+    killed_at_each_request(
+        async |driver| {
+            driver.volume("pvc-1").await;
+            driver.snapshot("s", "pvc-1").await;
+        },
+        async |driver| {
+            driver.create(detached("pvc-2", "s")).await.expect("there is room");
+            known(driver).await;
+            driver.merge("s").await.expect("nothing is left of it");
+            driver.delete("pvc-1").await.expect("it has no snapshot any more");
+        },
+        |cluster| {
+            assert_eq!(cluster.server.list("mirrorvolumes").len(), 1);
+            assert!(cluster.get("mirrorvolumes", "pvc-2").is_some());
+            assert!(cluster.server.list("mirrorsnapshots").is_empty());
         },
     );
 }

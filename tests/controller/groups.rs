@@ -9,6 +9,7 @@ use splitmirror::report::Class;
 use tonic::{Code, Status};
 
 use crate::crashes::killed_at_each_request;
+use crate::detached::detached;
 use crate::harness::{Cluster, Driver, refused, snapshot, view, volume_on};
 use crate::nodes::Act;
 
@@ -80,6 +81,8 @@ fn all_members_are_deleted_together_and_none_alone() {
         let group = create(driver, "group-1", &["pvc-1", "pvc-2"]).await.expect("made");
         let snapshots = ids(&group);
         refused(driver.merge(&snapshots[0]).await, Code::InvalidArgument, "is one of group group-1");
+        let own = driver.create(detached("own", &snapshots[0])).await;
+        refused(own, Code::InvalidArgument, "is one of group group-1, of which none can be taken away");
         driver.create(view("look", &snapshots[1])).await.expect("a view takes no room");
         cluster.server.clear_log();
         refused(

@@ -6,6 +6,7 @@
 //! | [`nodes`] | node agents that do as a script says |
 //! | [`volumes`] | volumes and views from the call to the answer |
 //! | [`clones`] | volumes that hold something from the start |
+//! | [`detached`] | snapshots that become volumes |
 //! | [`deletion`] | what is deleted, what is refused, what waits |
 //! | [`snapshots`] | splits, and their refusals |
 //! | [`blocks`] | blocks of snapshots, which agents tell |
@@ -25,6 +26,7 @@ mod blocks;
 mod clones;
 mod crashes;
 mod deletion;
+mod detached;
 mod expansion;
 mod groups;
 mod harness;

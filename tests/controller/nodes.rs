@@ -120,7 +120,15 @@ fn carry_out(server: &ApiServer, resource: &str, name: &str, object: &Value, act
             let done = json!({"request": spec["rollback"]["request"], "phase": "Done", "copied": "4Mi", "total": "4Mi"});
             tell(json!({"rollback": done}));
         }
-        Act::Obey | Act::MergeSlowly if !made || grows(object) => tell(as_asked(server, resource, object)),
+        Act::Obey | Act::MergeSlowly if !made || grows(object) => {
+            tell(as_asked(server, resource, object));
+            if let Some(snapshot) = spec["source"]["detached"].as_str() {
+                let detached = condition("Ready", "False", "Detached", object);
+                let status =
+                    json!({"phase": "Detached", "detachedTo": name, "slot": null, "conditions": [detached]});
+                server.merge("mirrorsnapshots", snapshot, &json!({"status": status}));
+            }
+        }
         Act::Obey | Act::MergeSlowly if changes(object) => tell(as_asked(server, resource, object)),
         Act::Obey | Act::MergeSlowly | Act::Refuse(_) => {}
     }

@@ -162,6 +162,11 @@ fn what_cannot_be_is_told_and_asks_no_node() {
             ask(&cluster, name, claim, snapshot, ago);
             assert_eq!(told(&cluster, name, phase).await, why);
         }
+        let detached = json!({"status": {"phase": "Detached", "detachedTo": "pvc-9"}});
+        cluster.server.merge("mirrorsnapshots", "snap-2", &detached);
+        ask(&cluster, "i", "claim-2", "nightly-2", NOW);
+        let why = "VolumeSnapshot nightly-2 is no snapshot any more: it is volume pvc-9 now";
+        assert_eq!(told(&cluster, "i", "Failed").await, why);
         // A volume whose claim is another one by now, and a snapshot that was bound to another object.
         cluster.server.merge(pvc, "pvc-1", &json!({"spec": {"claimRef": {"uid": "of-another"}}}));
         ask(&cluster, "f", "claim-1", "nightly-1", NOW);

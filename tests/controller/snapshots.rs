@@ -1,11 +1,10 @@
 //! Splits, and their refusals.
 
 use serde_json::json;
-use splitmirror::csi::proto::CreateVolumeRequest;
 use splitmirror::report::Class;
 use tonic::Code;
 
-use crate::harness::{Cluster, on, refused, snapshot, topology, view, volume};
+use crate::harness::{Cluster, on, refused, snapshot, topology, view};
 use crate::nodes::Act;
 
 #[test]
@@ -70,23 +69,6 @@ fn a_name_is_one_volumes_only() {
         assert_eq!(driver.snapshot("s", "pvc-1").await, first);
         refused(driver.split(snapshot("s", "pvc-2")).await, Code::AlreadyExists, "exists, of volume pvc-1");
     });
-}
-
-#[test]
-fn a_snapshot_does_not_become_a_volume_here_and_the_message_says_so() {
-    let cluster = Cluster::new();
-    cluster.life(async |driver| {
-        driver.volume("pvc-1").await;
-        let made = driver.snapshot("s", "pvc-1").await;
-        cluster.server.clear_log();
-        let mut request = CreateVolumeRequest {
-            volume_content_source: view("own", &made.snapshot_id).volume_content_source,
-            ..volume("own")
-        };
-        request.parameters.insert("splitmirror.io/restore".to_owned(), "detach".to_owned());
-        refused(driver.create(request).await, Code::InvalidArgument, "not implemented in Kubernetes yet");
-    });
-    assert_eq!(cluster.writes(), [""; 0]);
 }
 
 #[test]

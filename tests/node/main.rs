@@ -7,6 +7,7 @@
 //! | [`life`] | volumes, snapshots and views from the wish to the end; what is told meanwhile |
 //! | [`refusals`] | wishes that cannot be met, and objects that do not fit the disks |
 //! | [`clones`] | volumes that hold something from the start |
+//! | [`detached`] | snapshots that become volumes |
 //! | [`groups`] | snapshots that are cut and merged together |
 //! | [`blocks`] | the controller, and nobody else, is told the blocks of snapshots |
 //! | [`rollbacks`] | volumes are put back to snapshots |
@@ -20,6 +21,7 @@
 mod api;
 mod blocks;
 mod clones;
+mod detached;
 mod groups;
 mod harness;
 // The tests of the CSI services use other parts of it.

@@ -85,7 +85,15 @@ fn detached(fs: &str, mib: i64) -> Outcome {
     println!("{fs}: a snapshot of {mib} MiB is a volume after {:?}", begun.elapsed());
     let again = patiently(|| driver.clone_of(source(), wanted("own", mib)))?;
     that("it is the same again", again == own)?;
-    refused("a second one", driver.clone_of(source(), wanted("other", mib)), Code::NotFound)?;
+    let second = driver.clone_of(source(), wanted("other", mib));
+    that(
+        "a second one is told why",
+        second.as_ref().is_err_and(|why| why.message().contains(&own.volume_id)),
+    )?;
+    refused("a second one", second, Code::NotFound)?;
+    let clone = driver.clone_of(source(), request("other", mib, &writer));
+    that("so is a clone", clone.as_ref().is_err_and(|why| why.message().contains(&own.volume_id)))?;
+    refused("a clone", clone, Code::NotFound)?;
     patiently(|| driver.delete_snapshot(&snapshot))?;
     let left: Vec<SnapshotInfo> = json(&["snapshot", "list", "--pool", POOL])?;
     that("there is no snapshot", left.is_empty())?;

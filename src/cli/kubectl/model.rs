@@ -83,7 +83,7 @@ pub struct Volume {
     /// The snapshot that it shows, when it is a view.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shows: Option<String>,
-    /// What it was made from, when it is a clone.
+    /// What it was made from, when it is a clone, or was a snapshot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub made_from: Option<String>,
     /// How far it is filled from that, while it is.
@@ -135,6 +135,9 @@ pub struct Snapshot {
     /// Claims that show it, or volumes where there is no claim.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub shown_by: Vec<String>,
+    /// The claim, or a volume where there is no claim, that its image has become.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detached_to: Option<String>,
 }
 
 /// A VolumeSnapshot without a snapshot.
@@ -199,7 +202,7 @@ pub fn claims(objects: &Objects, scope: &Scope) -> Vec<Claim> {
 fn shown_by(object: &MirrorVolume) -> Option<&String> {
     match (&object.spec.lv, &object.spec.source) {
         (None, Some(Source::Snapshot(snapshot))) => Some(snapshot),
-        (Some(_), _) | (None, Some(Source::Volume(_)) | None) => None,
+        (Some(_), _) | (None, Some(Source::Volume(_) | Source::Detached(_)) | None) => None,
     }
 }
 
@@ -282,6 +285,7 @@ impl<'a> Index<'a> {
             deleting: object.spec.delete,
             problems: refusals.into_iter().flatten().collect(),
             shown_by: views.map(|view| self.volume_name(&view.name_any())).collect(),
+            detached_to: status.detached_to.map(|id| self.volume_name(&id)),
             name,
         }
     }
@@ -291,10 +295,11 @@ impl<'a> Index<'a> {
         self.snapshots.get(id).map_or_else(|| id.to_owned(), Named::to_string)
     }
 
-    /// A clone's source as its user calls it.
+    /// What a volume was made from, as its user calls it.
     fn source(&self, source: &Source) -> String {
         match source {
             Source::Snapshot(id) => format!("snapshot {}", self.snapshot_name(id)),
+            Source::Detached(id) => format!("the image of snapshot {}", self.snapshot_name(id)),
             Source::Volume(id) => self.volume_name(id),
         }
     }

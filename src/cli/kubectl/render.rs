@@ -152,6 +152,10 @@ fn snapshot(snapshot: &Snapshot) -> Node {
             Some(percent) => format!("merging {}", bar(percent)),
             None => "merging".to_owned(),
         },
+        SnapshotPhase::Detached => match &snapshot.detached_to {
+            Some(volume) => format!("detached, it is {volume} now"),
+            None => "detached".to_owned(),
+        },
         SnapshotPhase::Failed => "FAILED".to_owned(),
     }];
     parts.extend(snapshot.cut_time.as_deref().map(|cut| format!("cut {cut}")));

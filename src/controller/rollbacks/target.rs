@@ -94,6 +94,10 @@ impl Finder<'_> {
         if object.spec.volume != volume {
             return Err(Unfit::ever(format!("VolumeSnapshot {name} is not of claim {claim}")).into());
         }
+        if let Some(new) = object.status.and_then(|status| status.detached_to) {
+            let why = format!("VolumeSnapshot {name} is no snapshot any more: it is volume {new} now");
+            return Err(Unfit::ever(why).into());
+        }
         Ok(Target { volume, snapshot })
     }
 

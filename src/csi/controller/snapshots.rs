@@ -12,6 +12,7 @@ use crate::csi::proto::{
     Snapshot as ProtoSnapshot, list_snapshots_response,
 };
 use crate::csi::{limits, topology};
+use crate::report::Class;
 
 /// CreateSnapshot.
 ///
@@ -65,7 +66,7 @@ pub async fn list<B: Backend>(backend: &B, request: &ListSnapshotsRequest) -> Re
     let mut snapshots = if request.snapshot_id.is_empty() {
         backend.list_snapshots().await?
     } else {
-        backend.get_snapshot(&request.snapshot_id).await?.into_iter().collect()
+        find(backend, &request.snapshot_id).await?.into_iter().collect()
     };
     if !request.source_volume_id.is_empty() {
         snapshots.retain(|snapshot| snapshot.volume == request.source_volume_id);
@@ -82,9 +83,18 @@ pub async fn list<B: Backend>(backend: &B, request: &ListSnapshotsRequest) -> Re
 /// There is none of this id.
 pub async fn get<B: Backend>(backend: &B, request: &GetSnapshotRequest) -> Result<GetSnapshotResponse> {
     let id = limits::required("snapshot_id", &request.snapshot_id)?;
-    let snapshot = backend.get_snapshot(id).await?;
-    let snapshot = snapshot.ok_or_else(|| Error::not_found(format!("there is no snapshot {id:?}")))?;
-    Ok(GetSnapshotResponse { snapshot: Some(answer(&snapshot)) })
+    Ok(GetSnapshotResponse { snapshot: Some(answer(&backend.get_snapshot(id).await?)) })
+}
+
+/// The snapshot of an id, if there is one.
+///
+/// # Errors
+/// Nobody knows.
+pub(in crate::csi) async fn find<B: Backend>(backend: &B, id: &str) -> Result<Option<Snapshot>> {
+    match backend.get_snapshot(id).await {
+        Err(error) if error.class == Class::NotFound => Ok(None),
+        found => found.map(Some),
+    }
 }
 
 /// A snapshot, as callers are told of it.

@@ -1,4 +1,4 @@
-//! Clones: what they are made from, and what must wait until they are filled.
+//! Clones, and volumes that were snapshots: what they are made from, and what must wait until they are filled.
 
 use crate::api::volume::Source;
 use crate::api::{MirrorVolume, Percent};
@@ -6,9 +6,9 @@ use crate::ids::VgName;
 use crate::node::decide::{Facts, Refused, snapshot};
 use crate::node::look::PoolSeen;
 use crate::report::Class;
-use crate::volume::clone;
 use crate::volume::info::{SnapshotInfo, VolumeInfo};
 use crate::volume::spec::Origin;
+use crate::volume::{clone, key};
 use kube::ResourceExt as _;
 
 /// What a clone is to be made from, on the disks. What is to be deleted is no source, but of a clone that was `begun`: that
@@ -29,19 +29,20 @@ pub(super) fn origin(
     let doomed = |what: &str, name: &str| {
         Refused::new(
             Class::Precondition,
-            format!("{what} {name} is being deleted: it is not cloned any more"),
+            format!("{what} {name} is being deleted: no volume is made from it any more"),
         )
     };
-    match source {
-        Source::Snapshot(name) => {
-            let missing = || missing("snapshot", name);
-            let found =
-                facts.snapshots.get(name).filter(|found| found.spec.pool == *pool).ok_or_else(missing)?;
-            if found.spec.delete && !begun {
-                return Err(doomed("snapshot", name));
-            }
-            snapshot::id_on_disk(found, facts).map(Origin::Snapshot).ok_or_else(missing)
+    let id = |name: &str| {
+        let missing = || missing("snapshot", name);
+        let found = facts.snapshots.get(name).filter(|found| found.spec.pool == *pool).ok_or_else(missing)?;
+        if found.spec.delete && !begun {
+            return Err(doomed("snapshot", name));
         }
+        snapshot::id_on_disk(found, facts).ok_or_else(missing)
+    };
+    match source {
+        Source::Snapshot(name) => id(name).map(Origin::Snapshot),
+        Source::Detached(name) => id(name).map(Origin::Image),
         Source::Volume(name) => {
             let missing = || missing("mirrored volume", name);
             let found =
@@ -54,6 +55,11 @@ pub(super) fn origin(
     }
 }
 
+/// What a volume on the disks was made from.
+pub(super) fn origin_on_disk(volume: &VolumeInfo) -> Option<Origin> {
+    clone::origin(&volume.id, volume.clone_of.as_deref()?, volume.detached.is_some())
+}
+
 /// Whether a volume on the disks was made from something else than its object says, as far as that can be told.
 pub(super) fn differs(
     object: &MirrorVolume,
@@ -61,8 +67,9 @@ pub(super) fn differs(
     volume: &VolumeInfo,
     facts: &Facts<'_>,
 ) -> bool {
-    let was = volume.clone_of.as_deref().and_then(|tag| clone::origin(&volume.id, tag));
-    was.is_none() || origin(object, source, true, facts).is_ok_and(|wanted| was != Some(wanted))
+    let Some(was) = origin_on_disk(volume) else { return true };
+    let detached = matches!(was, Origin::Image(_)) == matches!(source, Source::Detached(_));
+    !detached || origin(object, source, true, facts).is_ok_and(|wanted| was != wanted)
 }
 
 /// Why a volume is not changed now: it is being filled.
@@ -94,6 +101,27 @@ pub(super) fn of_snapshot(
     read_by(seen.volumes.values().find(reads)?, &format!("snapshot {name}"), facts)
 }
 
+/// Why a volume is not removed now: it, or a volume that it was a snapshot of, is all that tells what has become of that
+/// snapshot, whose object does not say so yet.
+pub(super) fn untold(volume: &VolumeInfo, seen: &PoolSeen, facts: &Facts<'_>) -> Option<Refused> {
+    let untold = |new: &VolumeInfo| {
+        let id = new.clone_of.as_deref()?;
+        let (of, _) = key::parse_snapshot_id(id)?;
+        let is_again = |origin: &VolumeInfo| origin.snapshots.iter().any(|snapshot| snapshot.id == id);
+        if seen.volumes.get(&of).is_some_and(is_again) {
+            return None; // By hand. Then the object is about that one.
+        }
+        let object = snapshot::detached(new, facts).filter(|_| of == volume.id || new.id == volume.id)?;
+        let told = object.status.as_ref().is_some_and(|status| status.detached_to.is_some());
+        (!told).then(|| {
+            let message =
+                format!("snapshot {} is not told yet that it has become a volume", object.name_any());
+            Refused::new(Class::InProgress, message)
+        })
+    };
+    seen.volumes.values().find_map(untold)
+}
+
 fn read_by(clone: &VolumeInfo, what: &str, facts: &Facts<'_>) -> Option<Refused> {
     let (name, filled) = (name_of(clone.id.as_str(), &clone.pool, facts), filled(clone)?);
     let message = format!("{what} is being copied into volume {name}, {filled} so far");
@@ -106,9 +134,14 @@ fn filled(volume: &VolumeInfo) -> Option<Percent> {
 
 /// The MirrorVolume of an LV, or the LV when it has none.
 pub(super) fn name_of(lv: &str, pool: &VgName, facts: &Facts<'_>) -> String {
+    object_of(lv, pool, facts).map_or_else(|| lv.to_owned(), |object| object.name_any())
+}
+
+/// The MirrorVolume of an LV.
+pub(super) fn object_of<'a>(lv: &str, pool: &VgName, facts: &Facts<'a>) -> Option<&'a MirrorVolume> {
     let is_it = |object: &&std::sync::Arc<MirrorVolume>| {
         let spec = &object.spec;
         spec.pool == *pool && spec.lv.as_ref().is_some_and(|own| own.as_str() == lv)
     };
-    facts.volumes.values().find(is_it).map_or_else(|| lv.to_owned(), |object| object.name_any())
+    facts.volumes.values().find(is_it).map(|object| &**object)
 }

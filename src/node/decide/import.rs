@@ -12,12 +12,13 @@ use crate::api::{
     MirrorPool, MirrorPoolSpec, MirrorSnapshot, MirrorSnapshotSpec, MirrorVolume, MirrorVolumeSpec, names,
 };
 use crate::ids::{LvName, VgName};
-use crate::node::decide::{Facts, count};
+use crate::node::decide::clone::origin_on_disk;
+use crate::node::decide::{Facts, count, snapshot};
 use crate::node::look::PoolSeen;
 use crate::node::wish::PoolWish;
 use crate::volume::info::{SnapshotInfo, ViewInfo, VolumeInfo};
+use crate::volume::key;
 use crate::volume::spec::Origin;
-use crate::volume::{clone, key};
 
 /// Names that objects of other nodes have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -151,7 +152,7 @@ fn source_of(
     facts: &Facts<'_>,
 ) -> Option<Source> {
     let object = |of: &VolumeInfo| object_of(of, vg, facts).unwrap_or_else(|| name_for(of, vg, taken, facts));
-    match clone::origin(&volume.id, volume.clone_of.as_deref()?)? {
+    match origin_on_disk(volume)? {
         Origin::Volume(lv) => Some(Source::Volume(object(seen.volumes.get(&lv)?))),
         Origin::Snapshot(id) => {
             let (lv, key) = key::parse_snapshot_id(&id)?;
@@ -161,6 +162,14 @@ fn source_of(
             let known = snapshot_object(snapshot, &of, facts);
             let gets = || snapshot_name_for(snapshot, &of, (&lv, &key), vg, taken, facts);
             Some(Source::Snapshot(known.unwrap_or_else(gets)))
+        }
+        // What was one is on the disks no more: its object is not made again, but its name is known.
+        Origin::Image(id) => {
+            let known = snapshot::detached(volume, facts).map(|object| object.name_any());
+            let had = || volume.detached.as_ref()?.name.as_deref().map(names::of);
+            let (lv, key) = key::parse_snapshot_id(&id)?;
+            let found = || names::found_snapshot(facts.node, vg, &lv, &key);
+            Some(Source::Detached(known.or_else(had).unwrap_or_else(found)))
         }
     }
 }

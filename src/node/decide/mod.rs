@@ -91,7 +91,7 @@ pub enum Work {
     ClosePool(VgName),
     /// Make a volume, or go on making it.
     CreateVolume(VolumeSpec),
-    /// Make a volume that holds something from the start, or go on making it. It is filled in the background.
+    /// Make a volume that holds something from the start, or go on making it. It is filled in the background, or needs not be.
     Clone {
         /// What it must be.
         spec: VolumeSpec,
@@ -157,7 +157,7 @@ impl Work {
             Self::Clone { spec, origin } => {
                 let source = match origin {
                     Origin::Volume(lv) => Some(lv.clone()),
-                    Origin::Snapshot(id) => key::parse_snapshot_id(id).map(|(lv, _)| lv),
+                    Origin::Snapshot(id) | Origin::Image(id) => key::parse_snapshot_id(id).map(|(lv, _)| lv),
                 };
                 source.into_iter().chain([key::of(&spec.name)]).collect()
             }

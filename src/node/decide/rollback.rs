@@ -53,9 +53,14 @@ pub(super) fn decide(
         let message = format!("the volume is in use on node {}: stop all pods that use it", facts.node);
         return waits(message);
     }
-    let id = facts.snapshots.get(&order.snapshot).and_then(|snapshot| snapshot::id_on_disk(snapshot, facts));
+    let snapshot = facts.snapshots.get(&order.snapshot);
+    let id = snapshot.and_then(|snapshot| snapshot::id_on_disk(snapshot, facts));
     let Some(id) = id.filter(|id| volume.snapshots.iter().any(|snapshot| snapshot.id == *id)) else {
-        return waits(format!("the volume has no snapshot {}", order.snapshot));
+        let status = snapshot.and_then(|snapshot| snapshot.status.as_ref());
+        return waits(match status.and_then(|status| status.detached_to.as_ref()) {
+            Some(new) => format!("snapshot {} is volume {new} now", order.snapshot),
+            None => format!("the volume has no snapshot {}", order.snapshot),
+        });
     };
     let work = Work::RollBack(RollbackSpec { snapshot: id, request: Some(order.request.clone()) });
     let told = refused.map_or_else(

@@ -41,6 +41,10 @@ pub fn decide(
     facts: &Facts<'_>,
 ) -> Verdict<MirrorSnapshotStatus> {
     let spec = &object.spec;
+    // Whatever there is on the disks now, it is none of this.
+    if object.status.as_ref().is_some_and(|status| status.detached_to.is_some()) {
+        return if spec.delete { Verdict::gone() } else { Verdict::none() };
+    }
     let seen = match facts.pool(&spec.pool) {
         Ok(seen) => seen,
         Err(why) if why.class == Class::InProgress => return Verdict::none(),
@@ -52,6 +56,12 @@ pub fn decide(
     let id = key::snapshot_id(lv, &spec.key);
     let on_disk = volume.and_then(|volume| volume.snapshots.iter().find(|snapshot| snapshot.id == id));
     let ours = on_disk.filter(|snapshot| snapshot.name == spec.name);
+    let is_it = |new: &&VolumeInfo| {
+        detached(new, facts).is_some_and(|found| found.metadata.name == object.metadata.name)
+    };
+    if let (None, Some(new)) = (ours, seen.volumes.values().find(is_it)) {
+        return became(object, new, facts);
+    }
     if spec.delete {
         return match (ours, volume) {
             (Some(snapshot), _) => match clone::of_snapshot(&object.name_any(), snapshot, seen, facts) {
@@ -83,6 +93,41 @@ pub fn decide(
         }
         _ => split(object, lv, refused, facts),
     }
+}
+
+/// The MirrorSnapshot that a volume on the disks was, if it was one.
+pub(super) fn detached<'a>(volume: &VolumeInfo, facts: &Facts<'a>) -> Option<&'a MirrorSnapshot> {
+    let (was, id) = volume.detached.as_ref().zip(volume.clone_of.as_ref())?;
+    let is_it = |object: &&std::sync::Arc<MirrorSnapshot>| {
+        let spec = &object.spec;
+        spec.pool == volume.pool && spec.name == was.name && id_on_disk(object, facts).as_ref() == Some(id)
+    };
+    facts.snapshots.values().find(is_it).map(|object| &**object)
+}
+
+/// Its image is a volume now. That is told for good, even of one that is to be deleted: nothing else tells it when that volume
+/// is gone. A volume without an object gets one first.
+fn became(object: &MirrorSnapshot, new: &VolumeInfo, facts: &Facts<'_>) -> Verdict<MirrorSnapshotStatus> {
+    let Some(volume) = clone::object_of(new.id.as_str(), &new.pool, facts) else { return Verdict::none() };
+    let old = object.status.clone().unwrap_or_default();
+    let name = volume.name_any();
+    let claim = volume.spec.claim.as_ref();
+    let claim =
+        claim.map_or_else(String::new, |claim| format!(" of claim {}/{}", claim.namespace, claim.name));
+    let message = format!("its image is volume {name}{claim} now; nothing was copied");
+    let mut status = MirrorSnapshotStatus {
+        observed_generation: object.metadata.generation,
+        phase: SnapshotPhase::Detached,
+        conditions: old.conditions,
+        cut_time: old.cut_time,
+        size: old.size.or(Some(new.size.into())),
+        detached_to: Some(name),
+        ..MirrorSnapshotStatus::default()
+    };
+    let ready = Judgement::no(Type::Ready, "Detached", message);
+    judge(&mut status.conditions, ready, object.metadata.generation, facts);
+    crate::api::conditions::clear(&mut status.conditions, Type::Deleted);
+    Verdict::told(status)
 }
 
 /// The object of its volume is not known. It is made again from the disks when only the object is gone, so nothing is lost
@@ -312,6 +357,7 @@ fn status(
         size: Some(snapshot.size.into()),
         changed: Some(snapshot.changed.into()),
         merge_percent: None,
+        detached_to: None,
         consumers: consumers(object, snapshot, Some(seen), facts),
     };
     let ready = Judgement::yes(

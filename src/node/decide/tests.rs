@@ -5,20 +5,22 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
 use crate::api::conditions::{self, Type};
-use crate::api::volume::VolumePhase;
+use crate::api::volume::{Source, VolumePhase};
 use crate::api::{MirrorSnapshot, MirrorVolume};
-use crate::ids::VgName;
+use crate::ids::{LvName, VgName};
 use crate::node::decide::{Facts, PoolState, Refused, Work, import, pool, snapshot, volume};
 use crate::node::look::PoolSeen;
 use crate::node::wish::PoolWish;
 use crate::report::Class;
 use crate::units::Bytes;
 use crate::volume::info::{
-    PoolInfo, Progress, RollbackInfo, SlotInfo, SlotState, SnapshotInfo, ViewInfo, VolumeInfo,
+    Detached, PoolInfo, Progress, RollbackInfo, SlotInfo, SlotState, SnapshotInfo, ViewInfo, VolumeInfo,
 };
+use crate::volume::spec::Origin;
 use crate::volume::{clone, key};
 
 /// What there is: a node `n` with a pool `vg`.
@@ -129,6 +131,10 @@ fn vg() -> VgName {
     "vg".parse().expect("legal")
 }
 
+fn lv(name: &str) -> LvName {
+    name.parse().expect("legal")
+}
+
 /// An object of a volume `v` of three images, with fields changed.
 fn object(patch: &Value) -> MirrorVolume {
     let mut object = json!({
@@ -173,6 +179,7 @@ fn info(states: &[SlotState]) -> VolumeInfo {
         grown: None,
         snapshot: (*state == SlotState::Split).then(|| "v@s".to_owned()),
         lent: None,
+        lost: false,
     };
     let split = |(index, _): (usize, &SlotState)| SnapshotInfo {
         id: "v@s".into(),
@@ -210,6 +217,7 @@ fn info(states: &[SlotState]) -> VolumeInfo {
         rolled_back_for: None,
         creating: false,
         clone_of: None,
+        detached: None,
         filling: None,
         problems: Vec::new(),
     }
@@ -374,6 +382,107 @@ fn clones_are_made_from_what_is_there_and_neither_changed_nor_robbed_of_it_until
     let asked = object(&of(json!({"snapshot": "s"}), json!({})));
     assert_eq!(doomed.of_volume(&asked, None), "Pending Ready=Precondition");
     assert_eq!(doomed.on_disk(young(true)).of_volume(&asked, None), "do Clone", "what was begun is ended");
+}
+
+/// The volume `c` that was the snapshot `s` of `v`, and `v` without it.
+fn detached() -> [VolumeInfo; 2] {
+    let was = Some(Detached { name: Some("s".into()) });
+    let mut left = info(&[SlotState::InSync, SlotState::InSync, SlotState::Missing]);
+    (left.slots[2].lost, left.slots[2].device) = (true, String::new());
+    [VolumeInfo { detached: was, ..clone_info("v@s", None) }, left]
+}
+
+#[test]
+fn a_snapshots_image_becomes_a_volume_and_the_snapshot_tells_so_before_anything_is_deleted() {
+    let of = |source: Value| json!({"metadata": {"name": "c"}, "spec": {"lv": "c", "name": "c", "source": source}});
+    let asked = object(&of(json!({"detached": "s"})));
+    let deleted = json!({"spec": {"delete": true}});
+    let with_delete = |mut patch: Value| {
+        merge(&mut patch, &deleted);
+        patch
+    };
+    let ready = json!({"status": {"phase": "Ready", "slot": 2, "size": "8Mi"}});
+    let told = json!({"status": {"phase": "Detached", "detachedTo": "c", "size": "8Mi"}});
+
+    let before = World::new().on_disk(info(&SPLIT)).with(&object(&json!({}))).with(&asked);
+    assert_eq!(before.of_volume(&asked, None), "Pending Ready=NotFound");
+    let before = before.and(&snapshot_object(&ready));
+    assert_eq!(before.of_volume(&asked, None), "do Clone");
+    let verdict = volume::decide(&asked, None, &before.facts());
+    let Some(Work::Clone { origin: Origin::Image(image), .. }) = verdict.work else { panic!("{verdict:?}") };
+    assert_eq!(image, "v@s");
+    let doomed = before.and(&snapshot_object(&with_delete(ready.clone())));
+    assert_eq!(doomed.of_volume(&asked, None), "Pending Ready=Precondition");
+
+    let after =
+        || detached().into_iter().fold(World::new(), World::on_disk).with(&object(&json!({}))).with(&asked);
+    for (patch, expected) in [
+        (ready.clone(), "Detached Ready=Detached"),
+        (with_delete(ready.clone()), "Detached Ready=Detached"),
+        (told.clone(), ""),
+        (with_delete(told.clone()), "gone"),
+        (
+            json!({"spec": {"name": "t", "key": "s"}, "status": {"phase": "Ready", "slot": 2}}),
+            "Failed Ready=Invalid",
+        ),
+    ] {
+        let object = snapshot_object(&patch);
+        assert_eq!(after().and(&object).of_snapshot(&object, None), expected, "{patch}");
+    }
+    // Whatever else is gone: the volume that it was of, what it has become, or its pool.
+    assert_eq!(World::new().of_snapshot(&snapshot_object(&told), None), "");
+    let lost = World { pools: BTreeMap::new(), ..World::new() };
+    assert_eq!(lost.of_snapshot(&snapshot_object(&told), None), "");
+    assert_eq!(lost.of_snapshot(&snapshot_object(&with_delete(told.clone())), None), "gone");
+
+    for (snapshot, expected) in [
+        (Some(&ready), "Deleting Deleted=InProgress"),
+        (Some(&told), "do DeleteVolume"),
+        (None, "do DeleteVolume"),
+    ] {
+        let world = snapshot.into_iter().fold(after(), |world, patch| world.and(&snapshot_object(patch)));
+        for doomed in [object(&deleted), object(&with_delete(of(json!({"detached": "s"}))))] {
+            assert_eq!(world.of_volume(&doomed, None), expected, "{snapshot:?}");
+        }
+    }
+    let cut_again = World::new().on_disk(info(&SPLIT)).on_disk(detached()[0].clone());
+    let cut_again = cut_again.with(&object(&json!({}))).and(&snapshot_object(&ready));
+    assert_eq!(cut_again.of_snapshot(&snapshot_object(&ready), None), "Ready Ready=Split");
+    let doomed = object(&with_delete(of(json!({"detached": "s"}))));
+    assert_eq!(cut_again.of_volume(&doomed, None), "do DeleteVolume", "nobody waits for what is never told");
+    let after = after().and(&snapshot_object(&told));
+    assert_eq!(after.of_volume(&asked, None), "Ready Ready=Active Degraded=Whole");
+    assert_eq!(
+        after.of_volume(&object(&of(json!({"snapshot": "s"}))), None),
+        "Failed Ready=Exists Degraded=Whole"
+    );
+    let status = volume::decide(&object(&json!({})), None, &after.facts()).status.expect("told");
+    let why = conditions::find(&status.conditions, Type::Degraded).expect("judged");
+    assert_eq!((why.status.as_str(), why.message.as_str()), ("True", "slot 2 has no image"));
+}
+
+#[test]
+fn a_volume_that_was_a_snapshot_gets_an_object_and_the_snapshot_none() {
+    let taken = import::Taken::default();
+    let [new, left] = detached();
+    let sources = |world: &World| -> Vec<Option<Source>> {
+        assert_eq!(import::snapshots(&taken, &world.facts()).len(), 0);
+        let missing = import::volumes(&taken, &world.facts());
+        missing
+            .into_iter()
+            .filter(|object| object.name_any() == "c")
+            .map(|object| object.spec.source)
+            .collect()
+    };
+    let source = |name: &str| vec![Some(Source::Detached(name.to_owned()))];
+    let world = World::new().on_disk(new.clone()).on_disk(left);
+    assert_eq!(sources(&world), source("s"), "its own name is kept");
+    let found = crate::api::names::found_snapshot("n", &vg(), &lv("v"), &lv("s"));
+    let named = json!({"metadata": {"name": found}});
+    let world = world.with(&object(&json!({}))).and(&snapshot_object(&named));
+    assert_eq!(sources(&world), source(&found), "that of its object counts");
+    let foreign = VolumeInfo { detached: Some(Detached { name: None }), ..new };
+    assert_eq!(sources(&World::new().on_disk(foreign)), source(&found), "another tool had split it");
 }
 
 #[test]

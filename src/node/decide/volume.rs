@@ -24,7 +24,7 @@ pub fn decide(
     match (&object.spec.lv, &object.spec.source) {
         (Some(lv), _) => mirror(object, lv, refused, facts),
         (None, Some(Source::Snapshot(source))) => view::decide(object, source, refused, facts),
-        (None, Some(Source::Volume(_)) | None) => {
+        (None, Some(Source::Volume(_) | Source::Detached(_)) | None) => {
             let refused = Refused::new(Class::Invalid, "a volume has an lv, or a snapshot that it shows");
             Verdict::told(unready(object, &refused, facts))
         }
@@ -127,7 +127,9 @@ fn mirror(
     let on_disk = seen.volumes.get(lv);
     let ours = on_disk.filter(|volume| volume.name == spec.name);
     if spec.delete {
-        return match ours.map(|volume| clone::of_volume(volume, seen, facts)) {
+        let waits =
+            |volume| clone::of_volume(volume, seen, facts).or_else(|| clone::untold(volume, seen, facts));
+        return match ours.map(waits) {
             Some(None) => remove(object, lv.clone(), seen, refused, facts),
             Some(Some(why)) => Verdict::told(kept(object, &why, facts)),
             None => Verdict::gone(),
@@ -353,6 +355,7 @@ fn status(
 fn lost(slots: &[Slot], was_degraded: Option<bool>) -> Vec<String> {
     let lost = |slot: &Slot| match slot.state {
         SlotState::Failed => Some(format!("image {} on {} has failed", slot.index, slot.device)),
+        SlotState::Missing if slot.device.is_empty() => Some(format!("slot {} has no image", slot.index)),
         SlotState::Missing => Some(format!("image {} is missing ({})", slot.index, slot.device)),
         SlotState::Rebuilding if was_degraded.unwrap_or(true) && !slot.grown => {
             Some(format!("image {} on {} is being rebuilt", slot.index, slot.device))
@@ -371,6 +374,9 @@ fn slot_status(object: &MirrorVolume, slot: &info::SlotInfo, volume: &VolumeInfo
     let moving = matches!(state, SlotState::Merging | SlotState::Rebuilding);
     let error = match state {
         SlotState::Failed => Some("the kernel has given it up after an error".to_owned()),
+        SlotState::Missing if slot.lost => {
+            Some("it has no image: it gets one when a disk has room".to_owned())
+        }
         SlotState::Missing => Some("its disk is not there".to_owned()),
         SlotState::InSync
         | SlotState::Split

@@ -5,6 +5,7 @@
 mod blocks;
 mod clones;
 mod deaths;
+mod detached;
 mod disasters;
 mod everyday;
 mod groups;
@@ -45,7 +46,7 @@ const fn scenario(name: &'static str, run: fn(&Namespace) -> Outcome) -> Scenari
 }
 
 /// All of them. Those that throw away much come last.
-pub const SCENARIOS: [Scenario; 23] = [
+pub const SCENARIOS: [Scenario; 24] = [
     scenario("the_chart_is_taken_by_the_api_server", everyday::the_chart_is_taken_by_the_api_server),
     scenario(
         "a_claim_is_snapshotted_viewed_merged_and_grown",
@@ -73,6 +74,7 @@ pub const SCENARIOS: [Scenario; 23] = [
         "a_volume_of_two_images_keeps_both_while_its_snapshot_lives",
         grow::a_volume_of_two_images_keeps_both_while_its_snapshot_lives,
     ),
+    scenario("a_snapshot_becomes_a_claim_of_its_own", detached::a_snapshot_becomes_a_claim_of_its_own),
     scenario("two_volumes_are_cut_at_one_instant", groups::two_volumes_are_cut_at_one_instant),
     scenario(
         "a_backup_copies_what_has_changed_and_no_more",

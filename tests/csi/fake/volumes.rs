@@ -294,8 +294,9 @@ impl Backend for Volumes {
         Ok(())
     }
 
-    async fn get_snapshot(&self, id: &str) -> Result<Option<Snapshot>> {
-        Ok(self.state().snapshots.get(id).map(|(_, snapshot)| snapshot.clone()))
+    async fn get_snapshot(&self, id: &str) -> Result<Snapshot> {
+        let snapshot = self.state().snapshots.get(id).map(|(_, snapshot)| snapshot.clone());
+        snapshot.ok_or_else(|| Error::not_found(format!("there is no snapshot {id:?}")))
     }
 
     async fn list_snapshots(&self) -> Result<Vec<Snapshot>> {
