@@ -71,6 +71,10 @@ fn a_snapshot_that_is_needed_does_not_become_a_volume() {
     engine.create_group_snapshot(&group_spec("both", &["a", "b"])).expect("split");
     of_group.snapped_together("both", &["a", "b"], 0);
     refused(&of_group, &new, &snapshot_id("a", "both"), Class::Invalid);
+
+    let mut grown = Machine::with_wide_volume(2);
+    grown.grow("a", "one");
+    refused(&grown, &new, &one, Class::Invalid);
 }
 
 #[test]
