@@ -104,8 +104,8 @@ fn the_schema_knows_the_parameters_that_the_driver_knows() {
         let read = SnapshotParams::read(&HashMap::from([(key.clone(), "?".to_owned())]));
         assert!(!read.is_err_and(|error| unknown(error.message)), "the driver does not know {key}");
     }
-    assert_eq!(known("storageClass").len(), 7);
-    assert_eq!(known("volumeSnapshotClass").len(), 1);
+    assert_eq!(known("storageClass").len(), 8);
+    assert_eq!(known("volumeSnapshotClass").len(), 2);
 }
 
 #[test]
@@ -119,6 +119,7 @@ fn parameters_that_the_driver_would_refuse_are_refused_before() {
         ("splitmirror.io/minRecoveryRate", "'0'"),
         ("splitmirror.io/pool", "a/b"),
         ("csi.storage.k8s.io/fstype", "vfat"),
+        ("splitmirror.io/restore", "copy"),
     ] {
         // In the pointer to the place a slash is `~1`.
         let error = refusal(&format!("storageClasses: [{{name: a, parameters: {{{key}: {value}}}}}]"))
@@ -130,5 +131,10 @@ fn parameters_that_the_driver_would_refuse_are_refused_before() {
         let parameters = format!("{{splitmirror.io/minInSync: {value}}}");
         let error = refusal(&format!("volumeSnapshotClasses: [{{name: a, parameters: {parameters}}}]"));
         assert!(error.contains("minInSync"), "{value}: {error}");
+    }
+    for (classes, value) in [("volumeSnapshotClasses", "shrink"), ("volumeGroupSnapshotClasses", "grow")] {
+        let parameters = format!("{{splitmirror.io/snapshotPolicy: {value}}}");
+        let error = refusal(&format!("{classes}: [{{name: a, parameters: {parameters}}}]"));
+        assert!(error.contains("snapshotPolicy"), "{classes}: {value}: {error}");
     }
 }
