@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use splitmirror::engine::Engine;
-use splitmirror::host::DeviceMapper as _;
 use splitmirror::host::linux::LinuxHost;
 use splitmirror::units::Bytes;
 use splitmirror::volume::info::SnapshotInfo;
@@ -184,7 +183,7 @@ fn detach(disks: &[PathBuf], size: Bytes) -> Outcome<Duration> {
 }
 
 /// Whole images are copied in the background afterwards, which is not what is measured: there is no room for one of the volume
-/// that loses its own, and the other copy is held down, and stopped when the time is taken.
+/// that loses its own, and the other copy is held down until all is wiped.
 fn detach_once(disks: &[PathBuf], size: Bytes) -> Outcome<Duration> {
     lab::wipe(disks)?;
     let engine = lab::new_pool(disks, IMAGES)?;
@@ -199,7 +198,6 @@ fn detach_once(disks: &[PathBuf], size: Bytes) -> Outcome<Duration> {
     engine.detach_snapshot(&slowly, &snapshot.id).map_err(say)?;
     load::first_block(&lab::device(&engine, "d")?)?;
     let took = begun.elapsed();
-    engine.host().dm_message(&lab::top_name("d"), "frozen").map_err(say)?;
     ensure(lab::info(&engine, VOLUME)?.slots[snapshot.slot].lost, || "an image was copied beside it".into())?;
     Ok(took)
 }

@@ -68,8 +68,8 @@ pub(super) fn differs(
     facts: &Facts<'_>,
 ) -> bool {
     let Some(was) = origin_on_disk(volume) else { return true };
-    let detached = matches!(was, Origin::Image(_)) == matches!(source, Source::Detached(_));
-    !detached || origin(object, source, true, facts).is_ok_and(|wanted| was != wanted)
+    let alike = matches!(was, Origin::Image(_)) == matches!(source, Source::Detached(_));
+    !alike || origin(object, source, true, facts).is_ok_and(|wanted| was != wanted)
 }
 
 /// Why a volume is not changed now: it is being filled.
