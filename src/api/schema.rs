@@ -52,6 +52,7 @@ pub(super) fn source(_: &mut SchemaGenerator) -> Schema {
             "snapshot": object("The MirrorSnapshot."),
             "volume": object("The MirrorVolume, as it was when this one was made."),
             "detached": object("The MirrorSnapshot whose image it is itself: nothing was copied, and it is a snapshot no more."),
+            "images": object("The MirrorVolume whose last images it is itself: nothing was copied."),
         },
     })
 }

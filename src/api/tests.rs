@@ -260,18 +260,26 @@ fn a_volume_grows_and_shrinks_only_back_to_what_it_has() {
 #[test]
 fn a_volume_is_mirrored_or_a_view_and_a_mirrored_one_may_have_one_source() {
     let of = |source: Value| with(volume(), &[("/spec/source", source)]);
-    for volume in [volume(), view(), clone(), of(json!({"snapshot": "s"})), of(json!({"detached": "s"}))] {
+    for volume in [
+        volume(),
+        view(),
+        clone(),
+        of(json!({"snapshot": "s"})),
+        of(json!({"detached": "s"})),
+        of(json!({"images": "pvc-1"})),
+    ] {
         assert_eq!(admits("MirrorVolume", &volume, None), Ok(()), "{volume}");
         let read: MirrorVolume = serde_json::from_value(volume.clone()).expect("readable");
         assert_eq!(serde_json::to_value(&read.spec).expect("plain data"), volume["spec"]);
     }
-    for source in [json!({"volume": "pvc-1"}), json!({"detached": "s"})] {
+    for source in [json!({"volume": "pvc-1"}), json!({"detached": "s"}), json!({"images": "pvc-1"})] {
         let other = with(view(), &[("/spec/source", source)]);
         assert!(admits("MirrorVolume", &other, None).is_err(), "a view shows a snapshot: {other}");
     }
     for changes in [
         ("/spec/source", json!({"snapshot": "s", "volume": "pvc-2"})),
         ("/spec/source", json!({"snapshot": "s", "detached": "s"})),
+        ("/spec/source", json!({"volume": "pvc-2", "images": "pvc-2"})),
         ("/spec/source", json!({})),
         ("/spec/images", Value::Null),
         ("/spec/regionSize", Value::Null),

@@ -54,8 +54,8 @@ use crate::volume::info;
         .message("a volume without lv shows a snapshot: it has that as its source")
 )]
 #[x_kube(
-    validation = Rule::new("!has(self.source) || [has(self.source.snapshot), has(self.source.volume), has(self.source.detached)].exists_one(is, is)")
-        .message("source is one of a snapshot, a volume and a detached snapshot")
+    validation = Rule::new("!has(self.source) || [has(self.source.snapshot), has(self.source.volume), has(self.source.detached), has(self.source.images)].exists_one(is, is)")
+        .message("source is one of a snapshot, a volume, a detached snapshot and the images of a volume")
 )]
 #[x_kube(
     validation = Rule::new("!has(self.limit) || quantity(self.limit).compareTo(quantity(self.size)) >= 0")
@@ -134,7 +134,7 @@ pub struct MirrorVolumeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub write_mostly: Option<WriteMostly>,
     /// What it shows or, with lv, what it is made from: then it can be written to, and is filled in the background or, of a
-    /// snapshot that is detached, is its image itself.
+    /// snapshot that is detached or of images of a volume, is these themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::source")]
     pub source: Option<Source>,
@@ -169,6 +169,8 @@ pub enum Source {
     Volume(String),
     /// The image of this MirrorSnapshot itself: it is a snapshot no more.
     Detached(String),
+    /// The last images of this MirrorVolume themselves, as many as the volume has.
+    Images(String),
 }
 
 /// What its node says of a volume.

@@ -1,14 +1,17 @@
 //! Volumes that are made from something: from what, where that is, and what must wait until they hold it themselves.
 
+use std::sync::Arc;
+
 use crate::api::names;
 use crate::api::volume::Source;
 use crate::controller::backend::Controller;
-use crate::controller::entry::{PoolEntry, SnapshotEntry, VolumeKind};
+use crate::controller::entry::{PoolEntry, SnapshotEntry, VolumeEntry, VolumeKind};
 use crate::controller::snapshots::no_snapshot;
 use crate::csi::backend::{Error, Origin, Result, VolumeWish};
 use crate::ids::VgName;
 use crate::report::Class;
 use crate::units::Bytes;
+use crate::volume::images::IN_SYNC_MIN;
 
 /// What a volume is to be made from. It is in the same pool.
 pub(super) struct Original {
@@ -26,7 +29,7 @@ pub(super) struct Place {
     pub image: Option<Image>,
 }
 
-/// The image of a snapshot that is to be a volume itself.
+/// The image of a snapshot, or images of a volume, that are to be a volume themselves.
 pub(super) struct Image {
     pub size: Bytes,
     pub region_size: Bytes,
@@ -39,11 +42,7 @@ impl Controller {
     pub(super) async fn original(&self, origin: &Origin) -> Original {
         match origin {
             Origin::Images(id) => {
-                let message = format!(
-                    "`splitmirror.io/restore: detach` of a volume is not served in Kubernetes yet: make a snapshot of volume {id}, and the volume \
-                     from that"
-                );
-                Original { source: Source::Volume(id.clone()), place: Err(Error::invalid(message)) }
+                Original { source: Source::Images(id.clone()), place: self.place_of_images(id).await }
             }
             Origin::Image(id) => {
                 Original { source: Source::Detached(id.clone()), place: self.place_of_image(id).await }
@@ -71,12 +70,33 @@ impl Controller {
         Ok(Place { node: node.clone(), pool: pool.clone(), image: None })
     }
 
-    async fn place_of_volume(&self, id: &str) -> Result<Place> {
+    /// A volume that another one can be made from.
+    async fn original_volume(&self, id: &str) -> Result<Arc<VolumeEntry>> {
         let volume = self.known(&self.cache.volumes, &self.cluster.volumes, id).await?;
         let missing = || Error::not_found(format!("there is no volume {id:?}"));
         let volume = volume.filter(|volume| !volume.delete).ok_or_else(missing)?;
         volume.check_filled()?;
+        Ok(volume)
+    }
+
+    async fn place_of_volume(&self, id: &str) -> Result<Place> {
+        let volume = self.original_volume(id).await?;
         Ok(Place { node: volume.node.clone(), pool: volume.pool.clone(), image: None })
+    }
+
+    /// Where a volume is some of whose images are to be taken.
+    async fn place_of_images(&self, id: &str) -> Result<Place> {
+        let volume = self.original_volume(id).await?;
+        let (node, pool, size) = (volume.node.clone(), volume.pool.clone(), volume.told().size);
+        match volume.kind {
+            VolumeKind::Mirror { images, region_size, .. } => {
+                let images = images.saturating_sub(IN_SYNC_MIN);
+                Ok(Place { node, pool, image: Some(Image { size, region_size, images }) })
+            }
+            VolumeKind::View(_) => {
+                Err(Error::invalid(format!("volume {id} shows a snapshot and has no images of its own")))
+            }
+        }
     }
 
     /// Where a snapshot is whose image is to be taken: nobody else may need it.
@@ -113,6 +133,7 @@ impl Controller {
         let far = volume.filled.map_or_else(String::new, |filled| format!(", {filled} so far"));
         let what = match source {
             Source::Detached(id) => format!("snapshot {id} is becoming volume {}", volume.id),
+            Source::Images(id) => format!("images of volume {id} are becoming volume {}", volume.id),
             Source::Snapshot(_) | Source::Volume(_) => {
                 format!("{} is being copied into volume {}{far}", named(source), volume.id)
             }
@@ -145,20 +166,21 @@ impl Place {
 }
 
 impl Image {
-    /// As the engine would refuse: see [`crate::engine::Engine::detach_snapshot`].
+    /// As the engine would refuse: see [`crate::engine::Engine::detach_snapshot`] and [`crate::engine::Engine::detach_images`].
     fn check(&self, wish: &VolumeWish, what: &str) -> Result<()> {
         let Self { size: has, images, .. } = self;
         let spec = &wish.spec;
         let message = if spec.size > *has {
             format!(
-                "a volume of at least {} cannot be the image of {what}, which has {has}: it can grow afterwards",
+                "a volume of at least {} cannot be made of {what}, which has {has}: it can grow afterwards",
                 spec.size
             )
         } else if let Some(limit) = spec.limit.filter(|limit| limit < has) {
-            format!("a volume of at most {limit} cannot be the image of {what}, which has {has}")
+            format!("a volume of at most {limit} cannot be made of {what}, which has {has}")
         } else if spec.images > *images {
             format!(
-                "a volume of {what} can have {images} images at first, as its volume has: more can be added afterwards"
+                "a volume made of {what} cannot have {} images at first, but {images} at most: more can be added afterwards",
+                spec.images
             )
         } else {
             return Ok(());
@@ -171,5 +193,6 @@ fn named(source: &Source) -> String {
     match source {
         Source::Snapshot(id) | Source::Detached(id) => format!("snapshot {id}"),
         Source::Volume(id) => format!("volume {id}"),
+        Source::Images(id) => format!("images of volume {id}"),
     }
 }

@@ -187,7 +187,8 @@ impl Entry for VolumeEntry {
         let conditions = status.map_or(&[][..], |status| &status.conditions);
         let kind = match (&spec.lv, &spec.source) {
             (None, Some(Source::Snapshot(snapshot))) => VolumeKind::View(snapshot.clone()),
-            (Some(_), _) | (None, Some(Source::Volume(_) | Source::Detached(_)) | None) => {
+            (Some(_), _)
+            | (None, Some(Source::Volume(_) | Source::Detached(_) | Source::Images(_)) | None) => {
                 VolumeKind::Mirror {
                     images: spec.images.unwrap_or(0).into(),
                     region_size: spec.region_size.map_or(Bytes::ZERO, |size| size.0),

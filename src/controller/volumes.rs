@@ -108,6 +108,7 @@ impl Controller {
                 return Err(Error::precondition(message));
             }
             self.check_not_needed(&Source::Volume(id.to_owned()))?;
+            self.check_not_needed(&Source::Images(id.to_owned()))?;
             let of_it = |snapshot: &SnapshotEntry| {
                 snapshot.volume == id && !snapshot.delete && snapshot.detached_to.is_none()
             };
@@ -270,8 +271,10 @@ fn check_same(entry: &VolumeEntry, wish: &VolumeWish, original: Option<&Original
     let spec = &wish.spec;
     let source = original.map(|original| &original.source);
     let region_size = match (&entry.kind, source) {
-        // As the snapshot had them, whatever is wished for.
-        (VolumeKind::Mirror { region_size, .. }, Some(Source::Detached(_))) => *region_size,
+        // As its images had them, whatever is wished for.
+        (VolumeKind::Mirror { region_size, .. }, Some(Source::Detached(_) | Source::Images(_))) => {
+            *region_size
+        }
         _ => spec.region_size,
     };
     let kind = VolumeKind::Mirror {

@@ -25,6 +25,7 @@ pub async fn run<H: Host + 'static, M: Mounts>(pool: &Pool<H, M>, work: Work) ->
                 Origin::Snapshot(id) => engine.create_clone(&spec, id),
                 Origin::Volume(lv) => engine.clone_volume(&spec, lv, 1),
                 Origin::Image(id) => engine.detach_snapshot(&spec, id),
+                Origin::Images(lv) => engine.detach_images(&spec, lv),
             };
             pool.change(make).await.map(drop)
         }
@@ -63,7 +64,7 @@ pub fn name(work: &Work) -> &'static str {
         Work::OpenPool(_) => "open pool",
         Work::ClosePool(_) => "close pool",
         Work::CreateVolume(_) => "create volume",
-        Work::Clone { origin: Origin::Image(_), .. } => "detach",
+        Work::Clone { origin: Origin::Image(_) | Origin::Images(_), .. } => "detach",
         Work::Clone { origin: Origin::Snapshot(_) | Origin::Volume(_), .. } => "clone",
         Work::CreateView { .. } => "create view",
         Work::Expand { .. } => "expand volume",

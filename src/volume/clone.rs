@@ -73,11 +73,13 @@ pub fn lent_name(clone: &LvName) -> String {
     format!("clone {clone}")
 }
 
-/// What a volume was made from, by the snapshot that its tag names, and whether it is `detached`; `None` when that is no
-/// snapshot's id.
+/// What a volume was made from, by the snapshot or the volume that its tag names, and whether it is `detached`; `None` when that is
+/// neither's id.
 #[must_use]
 pub fn origin(volume: &LvName, tag: &str, detached: bool) -> Option<Origin> {
-    let (source, of) = key::parse_snapshot_id(tag)?;
+    let Some((source, of)) = key::parse_snapshot_id(tag) else {
+        return tag.parse().ok().filter(|_| detached).map(Origin::Images);
+    };
     Some(match detached {
         true => Origin::Image(tag.to_owned()),
         false if of == key::of(&lent_name(volume)) => Origin::Volume(source),
@@ -271,6 +273,8 @@ mod tests {
         assert_eq!(origin(&"d".parse().expect("legal"), &lent, false), Some(Origin::Snapshot(lent)));
         assert_eq!(origin(&clone, "a@one", false), Some(Origin::Snapshot("a@one".to_owned())));
         assert_eq!(origin(&clone, "a@one", true), Some(Origin::Image("a@one".to_owned())));
+        assert_eq!(origin(&clone, "a", true), Some(Origin::Images("a".parse().expect("legal"))));
+        assert_eq!(origin(&clone, "a", false), None, "a clone is filled from a snapshot");
         assert_eq!(origin(&clone, "no id", false), None);
     }
 

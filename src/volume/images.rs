@@ -28,7 +28,7 @@ use crate::volume::step::{Edit, Next, Part, Refusal, Step, Waiting};
 use crate::volume::{clone, grow, key, rollback, tables};
 
 /// Fewest images in sync that must stay when others leave: what is written must not lose its redundancy.
-const IN_SYNC_MIN: usize = 2;
+pub const IN_SYNC_MIN: usize = 2;
 
 /// What was done in this run and leaves no trace to observe.
 #[derive(Clone, Debug, Default)]

@@ -41,6 +41,8 @@ pub enum Origin {
     Volume(LvName),
     /// The image of the snapshot of this id itself, which is none then.
     Image(String),
+    /// The last images of this volume themselves, which are none of it then.
+    Images(LvName),
 }
 
 /// A volume is to hold again what a snapshot of it holds.

@@ -1,8 +1,10 @@
-//! Snapshots that become volumes: where that is, what else is refused then, and what is left of the snapshot.
+//! Snapshots, and images of volumes, that become volumes: where that is, what else is refused then, and what is left of the snapshot.
 
 use serde_json::json;
+use splitmirror::csi::proto::volume_content_source::{Type as Source, VolumeSource};
 use splitmirror::csi::proto::{
     CapacityRange, CreateVolumeRequest, GetMetadataDeltaRequest, GetSnapshotRequest, ListSnapshotsRequest,
+    VolumeContentSource,
 };
 use splitmirror::report::Class;
 use tonic::Code;
@@ -125,10 +127,10 @@ fn what_cannot_be_detached_as_asked_is_refused_without_an_object() {
         let large = driver.create(sized("pvc-2", "s", 256, 0)).await;
         refused(large, Code::OutOfRange, "has 128MiB: it can grow afterwards");
         let small = driver.create(sized("pvc-2", "s", 16, 64)).await;
-        refused(small, Code::OutOfRange, "at most 64MiB cannot be the image of snapshot s, which has 128MiB");
+        refused(small, Code::OutOfRange, "at most 64MiB cannot be made of snapshot s, which has 128MiB");
         let mut many = detached("pvc-2", "s");
         many.parameters.insert("splitmirror.io/images".to_owned(), "4".to_owned());
-        refused(driver.create(many).await, Code::OutOfRange, "3 images at first, as its volume has");
+        refused(driver.create(many).await, Code::OutOfRange, "cannot have 4 images at first, but 3 at most");
         let mut other_pool = detached("pvc-2", "s");
         other_pool.parameters.insert("splitmirror.io/pool".to_owned(), "slow".to_owned());
         refused(driver.create(other_pool).await, Code::InvalidArgument, "is in pool fast, not slow");
@@ -197,4 +199,49 @@ fn a_detachment_that_its_node_refuses_leaves_the_snapshot_as_it_was() {
         cluster.server.until("the removal", gone).await;
         driver.create(view("pvc-3", "s")).await.expect("it is a snapshot still");
     });
+}
+
+/// A request for a volume of two images that are the last of another's themselves.
+fn images_of(name: &str, volume_id: &str) -> CreateVolumeRequest {
+    let source = Source::Volume(VolumeSource { volume_id: volume_id.to_owned() });
+    CreateVolumeRequest {
+        volume_content_source: Some(VolumeContentSource { r#type: Some(source) }),
+        ..detached(name, "")
+    }
+}
+
+#[test]
+fn images_of_a_volume_become_a_volume_where_they_are_if_enough_can_stay() {
+    let cluster = Cluster::new();
+    cluster.life(async |driver| {
+        let mut request = volume_on("pvc-1", &["a"]);
+        request.capacity_range.as_mut().expect("there").required_bytes = 128 << 20;
+        request.parameters.insert("splitmirror.io/regionSize".to_owned(), "8Mi".to_owned());
+        driver.create(request).await.expect("there is room");
+        cluster.server.clear_log();
+        let few = driver.create(images_of("pvc-2", "pvc-1")).await;
+        refused(few, Code::OutOfRange, "images of volume pvc-1 cannot have 2 images at first, but 1 at most");
+        refused(driver.create(images_of("pvc-2", "pvc-9")).await, Code::NotFound, "pvc-9");
+        assert_eq!(cluster.writes(), [""; 0]);
+
+        cluster.server.merge("mirrorvolumes", "pvc-1", &json!({"spec": {"images": 4}}));
+        let made = loop {
+            match driver.create(images_of("pvc-2", "pvc-1")).await {
+                Ok(made) => break made,
+                // The controller has not heard of it yet.
+                Err(status) if status.code() == Code::OutOfRange => {
+                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                }
+                Err(status) => panic!("{status:?}"),
+            }
+        };
+        assert_eq!((made.capacity_bytes, &made.accessible_topology[..]), (128 << 20, &[topology("a")][..]));
+        assert_eq!(driver.create(images_of("pvc-2", "pvc-1")).await.expect("the same"), made);
+        cluster.nodes.act(Act::Ignore);
+        refused(driver.create(images_of("pvc-3", "pvc-1")).await, Code::Aborted, "is being made on node a");
+        let becoming = "images of volume pvc-1 are becoming volume pvc-3: try again later";
+        refused(driver.delete("pvc-1").await, Code::Aborted, becoming);
+    });
+    let spec = cluster.get("mirrorvolumes", "pvc-2").expect("it is there")["spec"].clone();
+    assert_eq!((&spec["source"], &spec["regionSize"]), (&json!({"images": "pvc-1"}), &json!("8Mi")));
 }

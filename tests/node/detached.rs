@@ -1,4 +1,4 @@
-//! Snapshots become volumes: nothing is copied for that, and both volumes get the images that they lack.
+//! Snapshots, and images of volumes, become volumes: nothing is copied for that, and all get the images that they lack.
 
 use std::time::Duration;
 
@@ -275,4 +275,49 @@ fn an_agent_that_dies_at_any_request_of_a_detachment_is_followed_by_one_that_goe
         at += 1;
     }
     assert!(at > 10, "only {at} requests were tried");
+}
+
+#[test]
+fn images_of_a_volume_become_a_volume_and_it_gets_others_in_their_place() {
+    let machine = Machine::with_wide_pool();
+    machine.life(async |agent| {
+        machine.server.put("mirrorvolumes", &volume("pvc-1", 4));
+        agent.phase("mirrorvolumes", "pvc-1", "Ready").await;
+        write(&machine, "pvc-1", 1);
+        let mut new = volume("pvc-2", 2);
+        new["spec"]["source"] = json!({"images": "pvc-1"});
+        machine.server.put("mirrorvolumes", &new);
+        whole(&machine, "pvc-2", 2).await;
+        agent.stage("pvc-2").await.expect("it can be used");
+        write(&machine, "pvc-1", 2);
+        whole(&machine, "pvc-1", 4).await;
+        agent.rest().await;
+        assert_eq!((held(&machine, "pvc-1"), held(&machine, "pvc-2")), (2, 1));
+        // What is lost comes back as it was.
+        machine.server.wipe();
+        let found = agent.phase("mirrorvolumes", "pvc-2", "Ready").await;
+        assert_eq!(found["spec"]["source"], json!({"images": "pvc-1"}));
+        agent.rest().await;
+        agent.unstage("pvc-2").await;
+        for name in ["pvc-1", "pvc-2"] {
+            machine.ask_to_delete("mirrorvolumes", name);
+            agent.gone("mirrorvolumes", name).await;
+        }
+    });
+    machine.check();
+}
+
+#[test]
+fn images_that_cannot_be_spared_do_not_become_a_volume() {
+    let machine = Machine::with_pool();
+    machine.life(async |agent| {
+        machine.server.put("mirrorvolumes", &volume("pvc-1", 3));
+        agent.phase("mirrorvolumes", "pvc-1", "Ready").await;
+        let mut new = volume("pvc-2", 2);
+        new["spec"]["source"] = json!({"images": "pvc-1"});
+        machine.server.put("mirrorvolumes", &new);
+        let why = agent.condition("mirrorvolumes", "pvc-2", "Ready", "False", "Precondition").await;
+        assert!(why.contains("has 3 images and 2 must stay"), "{why}");
+        whole(&machine, "pvc-1", 3).await;
+    });
 }

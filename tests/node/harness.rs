@@ -73,6 +73,16 @@ impl Machine {
         machine
     }
 
+    /// The same, of all four disks.
+    pub fn with_wide_pool() -> Self {
+        let machine = Self::with_pool();
+        let options = pool::Options::default();
+        pool::extend(&machine.host, &vg(), &["/dev/sdd".into()], &options).expect("a blank disk");
+        let disks = ["/dev/sda", "/dev/sdb", "/dev/sdc", "/dev/sdd"];
+        machine.write_pools(&json!([{"volumeGroup": VG, "devices": disks}]));
+        machine
+    }
+
     /// Writes the file of pools.
     pub fn write_pools(&self, pools: &Value) {
         std::fs::write(self.dir.path().join("pools.json"), pools.to_string()).expect("room");

@@ -10,7 +10,7 @@ use splitmirror::volume::tune::Change;
 
 use crate::check::check;
 use crate::foreign;
-use crate::machine::{Machine, Process, grown_spec, lv, snapshot_id, snapshot_spec};
+use crate::machine::{Machine, Process, grown_spec, lv, snapshot_id, snapshot_spec, top, volume_spec};
 
 fn make(process: &mut Process, name: &str) -> splitmirror::engine::Result<()> {
     process.engine()?.create_snapshot(&grown_spec("a", name)).map(drop)
@@ -214,4 +214,25 @@ fn a_grown_image_that_another_tool_merges_is_one_of_the_volumes_own_from_then_on
     let known = machine.volumes.get_mut("a").expect("a volume");
     (known.images, known.grown) = (2, Vec::new());
     check(&mut machine, &mut process, "removed");
+}
+
+#[test]
+fn an_image_that_waits_to_leave_does_not_become_part_of_a_volume_that_is_made_of_those_behind_it() {
+    let mut machine = Machine::with_five_disks(2);
+    with_slot_kept(&mut machine.process(), &mut machine);
+    foreign::merge(&machine.host, "a", 3);
+    recovered(&machine);
+    machine.volumes.get_mut("a").expect("a volume").snapshots.remove("two");
+    machine.set_images(4);
+    let begun = machine.host.journal(&top("a")).acknowledged.len();
+    let mut process = machine.process();
+    let made =
+        process.engine().expect("open").detach_images(&volume_spec("new", 2), &lv("a")).expect("spared");
+    assert_eq!(made.slots.len(), 2, "{made:?}");
+    machine.parted("new", 2, "a", begun);
+    process.finish().expect("finished");
+    machine.volumes.get_mut("a").expect("a volume").grown = Vec::new();
+    check(&mut machine, &mut process, "apart");
+    let left = process.engine().expect("open").volume("a").expect("looked").expect("a volume");
+    assert_eq!(left.slots.len(), 2, "what waited has left: {left:?}");
 }

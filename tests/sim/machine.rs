@@ -275,22 +275,22 @@ impl Machine {
         machine
     }
 
-    /// A busy volume `a` of five images, on as many disks.
-    pub fn with_five_images() -> Self {
-        let mut machine = Self::with_wide_volume(4);
+    /// A busy volume `a` in a pool of five disks.
+    pub fn with_five_disks(images: usize) -> Self {
+        let mut machine = Self::with_wide_volume(images);
         machine.disks.push(machine.host.add_disk(Bytes::mib(16)));
         machine.pool = machine.disks.clone();
         pool::extend(&machine.host, &vg(), &machine.disks[4..], &options()).expect("extended");
-        let change = Change { images: Some(5), ..Change::default() };
         machine
-            .process()
-            .engine()
-            .expect("open")
-            .modify_volume(&lv("a"), &change)
-            .expect("an image is added");
-        machine.process().finish().expect("copied");
-        machine.volumes.get_mut("a").expect("a volume").images = 5;
-        machine
+    }
+
+    /// `a` gets more images, or fewer.
+    pub fn set_images(&mut self, images: usize) {
+        let change = Change { images: Some(images), ..Change::default() };
+        let mut process = self.process();
+        process.engine().expect("open").modify_volume(&lv("a"), &change).expect("changed");
+        process.finish().expect("copied");
+        self.volumes.get_mut("a").expect("a volume").images = images;
     }
 
     /// Another machine, as this one is now.

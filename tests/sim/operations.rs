@@ -528,7 +528,8 @@ fn part(before: Machine) -> Operation {
 }
 
 fn part_beside_a_split() -> Operation {
-    let mut before = Machine::with_five_images();
+    let mut before = Machine::with_five_disks(4);
+    before.set_images(5);
     before.slow_first_image();
     before.split("a", "one");
     before.host.sleep(Duration::from_secs(1));

@@ -202,7 +202,9 @@ pub fn claims(objects: &Objects, scope: &Scope) -> Vec<Claim> {
 fn shown_by(object: &MirrorVolume) -> Option<&String> {
     match (&object.spec.lv, &object.spec.source) {
         (None, Some(Source::Snapshot(snapshot))) => Some(snapshot),
-        (Some(_), _) | (None, Some(Source::Volume(_) | Source::Detached(_)) | None) => None,
+        (Some(_), _) | (None, Some(Source::Volume(_) | Source::Detached(_) | Source::Images(_)) | None) => {
+            None
+        }
     }
 }
 
@@ -301,6 +303,7 @@ impl<'a> Index<'a> {
             Source::Snapshot(id) => format!("snapshot {}", self.snapshot_name(id)),
             Source::Detached(id) => format!("the image of snapshot {}", self.snapshot_name(id)),
             Source::Volume(id) => self.volume_name(id),
+            Source::Images(id) => format!("images of {}", self.volume_name(id)),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Clones, and volumes that were snapshots: what they are made from, and what must wait until they are filled.
+//! Clones, and volumes that were snapshots or images of others: what they are made from, and what must wait until they are filled.
 
 use crate::api::volume::Source;
 use crate::api::{MirrorVolume, Percent};
@@ -40,18 +40,19 @@ pub(super) fn origin(
         }
         snapshot::id_on_disk(found, facts).ok_or_else(missing)
     };
+    let lv = |name: &str| {
+        let missing = || missing("mirrored volume", name);
+        let found = facts.volumes.get(name).filter(|found| found.spec.pool == *pool).ok_or_else(missing)?;
+        if found.spec.delete && !begun {
+            return Err(doomed("volume", name));
+        }
+        found.spec.lv.clone().ok_or_else(missing)
+    };
     match source {
         Source::Snapshot(name) => id(name).map(Origin::Snapshot),
         Source::Detached(name) => id(name).map(Origin::Image),
-        Source::Volume(name) => {
-            let missing = || missing("mirrored volume", name);
-            let found =
-                facts.volumes.get(name).filter(|found| found.spec.pool == *pool).ok_or_else(missing)?;
-            if found.spec.delete && !begun {
-                return Err(doomed("volume", name));
-            }
-            found.spec.lv.clone().map(Origin::Volume).ok_or_else(missing)
-        }
+        Source::Volume(name) => lv(name).map(Origin::Volume),
+        Source::Images(name) => lv(name).map(Origin::Images),
     }
 }
 
@@ -68,7 +69,11 @@ pub(super) fn differs(
     facts: &Facts<'_>,
 ) -> bool {
     let Some(was) = origin_on_disk(volume) else { return true };
-    let alike = matches!(was, Origin::Image(_)) == matches!(source, Source::Detached(_));
+    let alike = match source {
+        Source::Detached(_) => matches!(was, Origin::Image(_)),
+        Source::Images(_) => matches!(was, Origin::Images(_)),
+        Source::Snapshot(_) | Source::Volume(_) => matches!(was, Origin::Snapshot(_) | Origin::Volume(_)),
+    };
     !alike || origin(object, source, true, facts).is_ok_and(|wanted| was != wanted)
 }
 

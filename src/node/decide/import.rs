@@ -154,6 +154,7 @@ fn source_of(
     let object = |of: &VolumeInfo| object_of(of, vg, facts).unwrap_or_else(|| name_for(of, vg, taken, facts));
     match origin_on_disk(volume)? {
         Origin::Volume(lv) => Some(Source::Volume(object(seen.volumes.get(&lv)?))),
+        Origin::Images(lv) => Some(Source::Images(object(seen.volumes.get(&lv)?))),
         Origin::Snapshot(id) => {
             let (lv, key) = key::parse_snapshot_id(&id)?;
             let of = seen.volumes.get(&lv)?;

@@ -156,7 +156,7 @@ impl Work {
             Self::CreateVolume(spec) => BTreeSet::from([key::of(&spec.name)]),
             Self::Clone { spec, origin } => {
                 let source = match origin {
-                    Origin::Volume(lv) => Some(lv.clone()),
+                    Origin::Volume(lv) | Origin::Images(lv) => Some(lv.clone()),
                     Origin::Snapshot(id) | Origin::Image(id) => key::parse_snapshot_id(id).map(|(lv, _)| lv),
                 };
                 source.into_iter().chain([key::of(&spec.name)]).collect()

@@ -24,7 +24,7 @@ pub fn decide(
     match (&object.spec.lv, &object.spec.source) {
         (Some(lv), _) => mirror(object, lv, refused, facts),
         (None, Some(Source::Snapshot(source))) => view::decide(object, source, refused, facts),
-        (None, Some(Source::Volume(_) | Source::Detached(_)) | None) => {
+        (None, Some(Source::Volume(_) | Source::Detached(_) | Source::Images(_)) | None) => {
             let refused = Refused::new(Class::Invalid, "a volume has an lv, or a snapshot that it shows");
             Verdict::told(unready(object, &refused, facts))
         }
