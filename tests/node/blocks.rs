@@ -3,7 +3,6 @@
 use serde_json::json;
 use splitmirror::csi::backend::{BlocksWish, Deadline, Error, Parts as _};
 use splitmirror::csi::remote::{AUDIENCE, AgentAddress, Listener, Remote};
-use splitmirror::host::Blocks as _;
 use splitmirror::report::Class;
 use splitmirror::units::Bytes;
 
@@ -17,8 +16,8 @@ fn machine() -> Machine {
 }
 
 fn write(machine: &Machine, block: u64) {
-    let device = machine.engine().open_device("pvc-1").expect("it is up").path;
-    machine.host.write(&device, BLOCK * block, &[7; 4096]).expect("writable");
+    let sector = (BLOCK * block).sectors_floor();
+    machine.host.write_volume("vg-pvc--1", sector, 7).expect("writable");
 }
 
 /// A volume with two snapshots: block 3 was written before the first, blocks 1, 10 and 11 between the two.
