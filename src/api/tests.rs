@@ -197,7 +197,7 @@ fn what_is_decided_once_is_immutable() {
         ("/spec/name", json!("x")),
         ("/spec/name", Value::Null),
         ("/spec/images", Value::Null),
-        ("/spec/regionSize", json!("4Mi")),
+        ("/spec/regionSize", Value::Null),
     ];
     for change in volume_fields {
         assert!(allows("MirrorVolume", &volume(), std::slice::from_ref(&change)).is_err(), "{change:?}");
@@ -224,6 +224,7 @@ fn what_is_decided_once_is_immutable() {
     for (field, value) in [("node", json!("b")), ("volumeGroup", json!("x")), ("extentSize", Value::Null)] {
         assert!(allows("MirrorPool", &pool(), &[(&format!("/spec/{field}"), value)]).is_err(), "{field}");
     }
+    assert_eq!(allows("MirrorVolume", &volume(), &[("/spec/regionSize", json!("4Mi"))]), Ok(()));
     assert_eq!(allows("MirrorPool", &pool(), &[("/spec/devices", json!(["/dev/sdb", "/dev/sdc"]))]), Ok(()));
     assert_eq!(
         allows("MirrorVolume", &volume(), &[("/spec/claim", json!({"namespace": "n", "name": "c"}))]),

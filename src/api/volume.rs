@@ -80,8 +80,7 @@ use crate::volume::info;
     validation = Rule::new("has(self.lv) || !has(self.writeMostly)").message("a view has no images of its own")
 )]
 #[x_kube(
-    validation = Rule::new("has(self.regionSize) == has(oldSelf.regionSize) && (!has(self.regionSize) || self.regionSize == oldSelf.regionSize)")
-        .message("regionSize is immutable")
+    validation = Rule::new("has(self.regionSize) == has(oldSelf.regionSize)").message("regionSize is changed, not taken away")
 )]
 #[x_kube(
     validation = Rule::new("has(self.source) == has(oldSelf.source) && (!has(self.source) || self.source == oldSelf.source)")
@@ -118,7 +117,7 @@ pub struct MirrorVolumeSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 2, max = 10))]
     pub images: Option<u8>,
-    /// Granularity of the bitmap that tracks changes: a power of two from 4Ki to 1Gi.
+    /// Granularity of the bitmap that tracks changes: a power of two from 4Ki to 1Gi. Changed while there is no snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::region_size")]
     pub region_size: Option<Size>,

@@ -332,7 +332,7 @@ pub struct RollbackArgs {
 
 /// Of `volume set`.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = true, id = "what", args = ["images", "min_recovery_rate", "max_recovery_rate", "write_mostly"])]
+#[group(required = true, multiple = true, id = "what", args = ["images", "min_recovery_rate", "max_recovery_rate", "write_mostly", "region_size"])]
 pub struct SetArgs {
     /// The volume: its id, or the name it was asked for by
     pub volume: String,
@@ -348,6 +348,9 @@ pub struct SetArgs {
     /// Images that are read from only when no other can be: their slots, `rotational` for those on disks that seek, or `none`
     #[arg(long, value_name = "SLOT,…|rotational|none")]
     pub write_mostly: Option<WriteMostly>,
+    /// Granularity of the bitmap that tracks changes: a power of two. Not while the volume has snapshots
+    #[arg(long, value_name = "SIZE")]
+    pub region_size: Option<Bytes>,
     /// Which pool
     #[command(flatten)]
     pub pool: PoolChoice,

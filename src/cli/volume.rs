@@ -81,6 +81,7 @@ fn change(args: &SetArgs, host: &HostArgs, out: &mut dyn Write) -> Result<()> {
         min_recovery_rate: args.min_recovery_rate,
         max_recovery_rate: args.max_recovery_rate,
         write_mostly: args.write_mostly.clone(),
+        region_size: args.region_size,
     };
     print(&engine.modify_volume(&volume.id, &change)?, args.output.output, out)
 }

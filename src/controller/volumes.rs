@@ -208,6 +208,9 @@ fn altered(change: &Change) -> Result<Value> {
     if let Some(max) = change.max_recovery_rate {
         spec.insert("maxRecoveryRate".to_owned(), json!(rate(max)));
     }
+    if let Some(size) = change.region_size {
+        spec.insert("regionSize".to_owned(), json!(Size(size)));
+    }
     match &change.write_mostly {
         None => {}
         Some(tune::WriteMostly::None) => {

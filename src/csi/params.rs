@@ -186,6 +186,7 @@ impl VolumeParams {
         let rate =
             |wanted: Option<u64>, own: Option<u64>| wanted.map_or(own, |rate| (rate > 0).then_some(rate));
         self.images = change.images.unwrap_or(self.images);
+        self.region_size = change.region_size.or(self.region_size);
         self.min_recovery_rate = rate(change.min_recovery_rate, self.min_recovery_rate);
         self.max_recovery_rate = rate(change.max_recovery_rate, self.max_recovery_rate);
         check_rates(self.min_recovery_rate, self.max_recovery_rate)?;
@@ -206,7 +207,8 @@ pub fn change(parameters: &HashMap<String, String>) -> Result<Change> {
             MIN_RATE => change.min_recovery_rate = Some(number(key, value, 0..=RATE_MAX)?),
             MAX_RATE => change.max_recovery_rate = Some(number(key, value, 0..=RATE_MAX)?),
             WRITE_MOSTLY => change.write_mostly = Some(write_mostly(key, value)?),
-            POOL | REGION_SIZE | FS_TYPE | MKFS_OPTIONS | RESTORE => {
+            REGION_SIZE => change.region_size = Some(region_size(key, value)?),
+            POOL | FS_TYPE | MKFS_OPTIONS | RESTORE => {
                 return Err(Error::invalid(format!("parameter {key} of a volume cannot be changed")));
             }
             key => return Err(unknown(key)),
@@ -468,11 +470,13 @@ mod tests {
             change(&map(&[(IMAGES, "3"), (MAX_RATE, "0"), (WRITE_MOSTLY, "rotational")])).expect("known");
         let wanted = Change {
             images: Some(3),
-            min_recovery_rate: None,
             max_recovery_rate: Some(0),
             write_mostly: Some(WriteMostly::Rotational),
+            ..Change::default()
         };
         assert_eq!(read, wanted);
+        let regions = Change { region_size: Some(Bytes::kib(512)), ..Change::default() };
+        assert_eq!(change(&map(&[(REGION_SIZE, "512Ki")])), Ok(regions));
         assert_eq!(change(&map(&[])), Ok(Change::default()));
         for (key, value) in [
             (IMAGES, "1"),
@@ -480,7 +484,7 @@ mod tests {
             (MIN_RATE, "-1"),
             (WRITE_MOSTLY, "1"),
             (WRITE_MOSTLY, ""),
-            (REGION_SIZE, "4Mi"),
+            (REGION_SIZE, "3Mi"),
             (POOL, "vg"),
             ("splitmirror.io/imges", "3"),
         ] {
@@ -499,6 +503,7 @@ mod tests {
             |entries: &[(&str, &str)]| class.clone().overridden(&change(&map(entries)).expect("known"));
         let both = read(&[(IMAGES, "3"), (MIN_RATE, "0")]).expect("possible");
         assert_eq!((both.images, both.min_recovery_rate, both.max_recovery_rate), (3, None, Some(20)));
+        assert_eq!(read(&[(REGION_SIZE, "1Mi")]).expect("possible").region_size, Some(Bytes::mib(1)));
         assert!(read(&[(MIN_RATE, "21")]).is_err());
     }
 

@@ -1,4 +1,4 @@
-//! A volume's images become more or fewer, and are copied or read in another way, while it is used.
+//! A volume's images become more or fewer, and are copied, read or tracked in another way, while it is used.
 //!
 //! New images are first owned by a reserve LV, so that what could be taken for a superblock is gone before they are part of
 //! anything; their data is not zeroed, for all of it is copied before any of it is read. Then one commit makes them images, and
@@ -29,7 +29,8 @@ impl<H: Host> Engine<H> {
     pub fn modify_volume(&self, volume: &LvName, change: &Change) -> Result<VolumeInfo> {
         let _guard = self.guard(volume)?;
         let what = format!("changing volume {volume}");
-        let rates = Change { write_mostly: None, ..change.clone() };
+        // Which images there are is told by their slots then, and regions are those of all of them.
+        let rates = Change { write_mostly: None, region_size: None, ..change.clone() };
         // All that can be refused is refused before anything is changed.
         self.wait(&what, |session| {
             if session.take_up(volume, self)? == Taken::NotUp {

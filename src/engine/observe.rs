@@ -11,7 +11,9 @@ use crate::host::{DevNo, DmInfo, Host, TargetLine};
 use crate::ids::{DmId, LvName};
 use crate::lvm2::check;
 use crate::lvm2::model::LogicalVolume;
-use crate::raid::{self, Bitmap, CloneStatus, CloneTable, LegMeta, RaidStatus, RaidTable};
+use crate::raid::{
+    self, Bitmap, BitmapError, CloneStatus, CloneTable, LegError, LegMeta, RaidStatus, RaidTable,
+};
 use crate::report::Class;
 use crate::units::Bytes;
 use crate::volume::seen::{LegDev, OwnSeen, Runs, Seen, SlotSeen, TopSeen, UpperSeen};
@@ -240,12 +242,19 @@ pub fn read_meta<H: Host>(host: &H, group: &Group, seen: &Seen, slot: &SlotSeen)
     if !slot.present {
         return Ok(None);
     }
-    let len = raid::rmeta_len(seen.len, seen.raid.region_size);
-    let bytes = group.read_lv(host, &slot.meta, Bytes::ZERO, len)?;
-    let meta = LegMeta::parse(&bytes, seen.len).map_err(|error| {
+    let parse = |len| {
+        let bytes = group.read_lv(host, &slot.meta, Bytes::ZERO, len)?;
+        Ok::<_, Error>(LegMeta::parse(&bytes, seen.len))
+    };
+    let room = slot.meta.extents().bytes(group.vg().extent_size);
+    let meta = match parse(raid::rmeta_len(seen.len, seen.raid.region_size))? {
+        // Its regions are smaller than those that the metadata has got since.
+        Err(LegError::Bitmap(BitmapError::Short { need, .. })) if need <= room => parse(need)?,
+        meta => meta,
+    };
+    Ok(Some(meta.map_err(|error| {
         Error::refused(Class::Corrupt, format!("{} on {} is damaged: {error}", slot.meta.name, slot.device))
-    })?;
-    Ok(Some(meta))
+    })?))
 }
 
 /// What the bitmaps of these legs mark together. Bitmaps of different shapes say nothing together: nothing then.

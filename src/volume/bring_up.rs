@@ -7,7 +7,7 @@
 //! array there:  half started -> started; half swapped -> drop the loaded table, let I/O go on
 //!               `pending` -> pin
 //!               a split not yet swapped in -> undone: the image never left
-//!               legs shorter than the metadata, other recovery rates -> grown, told
+//!               legs shorter than the metadata, other recovery rates, other regions -> grown, told
 //!               `adopting` -> pin
 //! array gone:   `pending` -> the swap is lost (Edit::SwapLost)
 //!               read the rmetas -> doubtful images are marked for a full copy, doubtful splits for a full merge,
@@ -233,8 +233,9 @@ fn follow(seen: &Seen) -> Option<Next> {
         }
     }
     let (table, status) = seen.running()?;
+    // What another tool has started is looked after first: a swap would have all of it copied.
     // Kernels before 6.9 hang when a table goes away while its sync thread is about to start.
-    if !status.is_settled() {
+    if !seen.started_by_us || !status.is_settled() {
         return None;
     }
     let going = table.slots.len() > seen.staying();
@@ -249,14 +250,15 @@ fn follow(seen: &Seen) -> Option<Next> {
     Some(Next::Do(Step::Swap { table: wanted, returning: None }))
 }
 
-/// Whether the running array has the rates, and avoids the images, that the metadata says.
+/// Whether the running array has the rates and the regions, and avoids the images, that the metadata says.
 #[must_use]
 pub fn is_tuned(seen: &Seen) -> bool {
     let Some((running, _)) = seen.running() else { return true };
     let Some(wanted) = tables::table(seen, |slot| running.has_leg(slot), Vec::new()) else { return true };
     let rates = |table: &RaidTable| (table.min_recovery_rate, table.max_recovery_rate);
     let avoided = |table: &RaidTable| table.write_mostly.iter().copied().collect::<BTreeSet<_>>();
-    rates(running) == rates(&wanted) && avoided(running) == avoided(&wanted)
+    let alike = rates(running) == rates(&wanted) && running.region_size == wanted.region_size;
+    alike && avoided(running) == avoided(&wanted)
 }
 
 /// An array that another tool started may have lost power before: what was being written is then unequal, and its

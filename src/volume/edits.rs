@@ -105,8 +105,9 @@ pub fn apply(vg: &VolumeGroup, seen: &Seen, edit: &Edit) -> Result<VolumeGroup, 
             let vg = edit::remove_legs(vg, lv, seen.staying())?;
             Ok(with_volume_tags(&vg, seen, |tags| tags.pending = false))
         }
-        Edit::Tune { min_recovery_rate, max_recovery_rate, write_mostly } => {
+        Edit::Tune { min_recovery_rate, max_recovery_rate, write_mostly, region_size } => {
             let vg = edit::set_rates(vg, lv, *min_recovery_rate, *max_recovery_rate)?;
+            let vg = edit::set_region_size(&vg, lv, *region_size)?;
             edit::set_write_mostly(&vg, lv, write_mostly)
         }
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::host::TargetLine;
 use crate::raid::{CloneTable, RaidTable};
 use crate::report::Class;
-use crate::units::Bytes;
+use crate::units::{Bytes, Sectors};
 use crate::volume::tags::Grown;
 
 /// What a state machine wants next.
@@ -271,7 +271,7 @@ pub enum Edit {
     Left,
     /// What was made of a snapshot's image runs as an array of its own.
     Adopted,
-    /// How fast the array recovers, and which images it reads from.
+    /// How fast the array recovers, which images it reads from, and how large its regions are.
     Tune {
         /// KiB/s per image that recovery is never throttled below; the kernel's when `None`.
         min_recovery_rate: Option<u64>,
@@ -279,6 +279,8 @@ pub enum Edit {
         max_recovery_rate: Option<u64>,
         /// Slots whose images reads avoid.
         write_mostly: Vec<usize>,
+        /// Granularity of the bitmap.
+        region_size: Sectors,
     },
     /// Power was lost before a swap was pinned: see [`super::bring_up`].
     SwapLost {

@@ -1,10 +1,12 @@
-//! How fast a volume's images are copied and which of them are read from, changed while it is used.
+//! How fast a volume's images are copied, which of them are read from and how large the regions are, changed while it is used.
 //!
 //! The change is committed, and the array follows its metadata when it rests (see [`super::bring_up`]).
 
+use crate::raid::{self, Health};
 use crate::report::Class;
+use crate::units::{Bytes, Sectors};
 use crate::volume::clone;
-use crate::volume::seen::Seen;
+use crate::volume::seen::{LegDev, Seen};
 use crate::volume::step::{Edit, Next, Refusal, Step};
 
 /// Which images reads avoid.
@@ -49,12 +51,19 @@ pub struct Change {
     pub max_recovery_rate: Option<u64>,
     /// Which images reads avoid.
     pub write_mostly: Option<WriteMostly>,
+    /// Granularity of the bitmap.
+    pub region_size: Option<Bytes>,
 }
 
 /// Why this cannot be done, whatever the volume is like: `images` are how many it will have.
 #[must_use]
 pub fn refusal(seen: &Seen, change: &Change, images: usize) -> Option<Refusal> {
     if let Some(refusal) = clone::refusal(seen) {
+        return Some(refusal);
+    }
+    let regions =
+        change.region_size.map(Bytes::sectors_floor).filter(|wanted| *wanted != seen.raid.region_size);
+    if let Some(refusal) = regions.and_then(|wanted| regions_refusal(seen, wanted)) {
         return Some(refusal);
     }
     let (min, max) = rates(seen, change);
@@ -76,6 +85,40 @@ pub fn refusal(seen: &Seen, change: &Change, images: usize) -> Option<Refusal> {
     Some(Refusal { class: Class::Invalid, message })
 }
 
+/// Why the volume cannot have these regions, or not now.
+///
+/// The kernel keeps the marks of what a missing image lacks when it makes a bitmap of other regions, in its memory only: no
+/// image may be missing.
+fn regions_refusal(seen: &Seen, wanted: Sectors) -> Option<Refusal> {
+    let volume = &seen.lv.name;
+    let cannot = |class, why: String| {
+        let message = format!("volume {volume} cannot get regions of {}: {why}", wanted.bytes());
+        Some(Refusal { class, message })
+    };
+    if let Err(error) = raid::check_region_size(wanted, seen.len) {
+        return cannot(Class::Invalid, error.to_string());
+    }
+    if let Some(snapshot) = seen.split_slots().find_map(|slot| seen.snapshot_key(slot)) {
+        return cannot(
+            Class::Precondition,
+            format!("snapshot {snapshot} of it depends on those that it has: delete that first"),
+        );
+    }
+    let missing = |slot: &usize| {
+        let health = seen.running().and_then(|(_, status)| status.health.get(*slot).copied());
+        !seen.slots[*slot].present || health == Some(Health::Dead)
+    };
+    if let Some(slot) = (0..seen.staying()).find(missing) {
+        return cannot(Class::Precondition, format!("image {slot} of it is missing"));
+    }
+    let room = |meta: &LegDev| meta.wanted.iter().map(|line| line.len).sum::<Sectors>().bytes();
+    let need = raid::rmeta_len(seen.len, wanted);
+    if seen.slots.iter().filter_map(|slot| slot.meta_dev.as_ref()).any(|meta| room(meta) < need) {
+        return cannot(Class::Invalid, "there is no room for so many in its bitmap".to_owned());
+    }
+    None
+}
+
 /// The recovery rates that are wanted.
 fn rates(seen: &Seen, change: &Change) -> (Option<u64>, Option<u64>) {
     let rate = |wanted: Option<u64>, now: Option<u64>| wanted.map_or(now, |rate| (rate > 0).then_some(rate));
@@ -92,7 +135,7 @@ pub fn seeking(slots: impl Iterator<Item = (usize, bool)>) -> Vec<usize> {
     if rest.is_empty() { Vec::new() } else { seek.into_iter().map(|(slot, _)| slot).collect() }
 }
 
-/// What next, so that rates and images that reads avoid are as wanted.
+/// What next, so that rates, regions and images that reads avoid are as wanted.
 #[must_use]
 pub fn next(seen: &Seen, change: &Change) -> Next {
     if let Some(refusal) = refusal(seen, change, seen.images()) {
@@ -108,12 +151,13 @@ pub fn next(seen: &Seen, change: &Change) -> Next {
         }
         Some(WriteMostly::Slots(wanted)) => seen.own_slots().filter(|slot| wanted.contains(slot)).collect(),
     };
-    if (min_recovery_rate, max_recovery_rate, &write_mostly)
-        == (seen.raid.min_recovery_rate, seen.raid.max_recovery_rate, &now)
+    let region_size = change.region_size.map_or(seen.raid.region_size, Bytes::sectors_floor);
+    if (min_recovery_rate, max_recovery_rate, &write_mostly, region_size)
+        == (seen.raid.min_recovery_rate, seen.raid.max_recovery_rate, &now, seen.raid.region_size)
     {
         return Next::Done;
     }
-    Next::Do(Step::Commit(Edit::Tune { min_recovery_rate, max_recovery_rate, write_mostly }))
+    Next::Do(Step::Commit(Edit::Tune { min_recovery_rate, max_recovery_rate, write_mostly, region_size }))
 }
 
 #[cfg(test)]

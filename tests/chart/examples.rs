@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::Value;
-use splitmirror::csi::params::{SnapshotParams, VolumeParams};
+use splitmirror::csi::params::{self, SnapshotParams, VolumeParams};
 
 use crate::classes::parameters;
 use crate::helm::{read, render};
@@ -35,6 +35,9 @@ fn the_driver_takes_the_parameters_of_the_examples() {
     }
     for class in of_kind(&examples, "VolumeSnapshotClass") {
         SnapshotParams::read(&parameters(class)).unwrap_or_else(|error| panic!("{class}: {error}"));
+    }
+    for class in of_kind(&examples, "VolumeAttributesClass") {
+        params::change(&parameters(class)).unwrap_or_else(|error| panic!("{class}: {error}"));
     }
 }
 

@@ -23,13 +23,19 @@ fn a_volume_is_changed_and_only_what_is_named() {
         driver.volume("pvc-1").await;
         let before = cluster.get("mirrorvolumes", "pvc-1").expect("it is there")["spec"].clone();
         cluster.server.clear_log();
-        let change = [("images", "3"), ("minRecoveryRate", "2000"), ("writeMostly", "rotational")];
+        let change = [
+            ("images", "3"),
+            ("minRecoveryRate", "2000"),
+            ("writeMostly", "rotational"),
+            ("regionSize", "1Mi"),
+        ];
         driver.controller.controller_modify_volume(request("pvc-1", &change)).await.expect("possible");
         assert_eq!(cluster.writes(), ["PATCH mirrorvolumes/pvc-1"]);
         let mut wanted = before;
         wanted["images"] = json!(3);
         wanted["minRecoveryRate"] = json!(2000);
         wanted["writeMostly"] = json!("rotational");
+        wanted["regionSize"] = json!("1Mi");
         assert_eq!(cluster.get("mirrorvolumes", "pvc-1").expect("it is there")["spec"], wanted);
         driver.controller.controller_modify_volume(request("pvc-1", &change)).await.expect("it is so");
         let back = [("minRecoveryRate", "0"), ("writeMostly", "none")];

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use splitmirror::engine::Engine;
 use splitmirror::host::Host;
 use splitmirror::host::linux::LinuxHost;
+use splitmirror::units::Bytes;
 use splitmirror::volume::tune::{Change, WriteMostly};
 
 use crate::cut::{CutHost, Cutter, survive};
@@ -167,18 +168,22 @@ pub fn images_are_added_and_removed_by_us_and_by_lvm2_in_turns(disks: &[PathBuf]
     is_content(&disks[..4])
 }
 
-pub fn rates_and_images_to_avoid_are_those_of_lvm2(disks: &[PathBuf]) -> Outcome {
+pub fn rates_regions_and_images_to_avoid_are_those_of_lvm2(disks: &[PathBuf]) -> Outcome {
     let engine = lab::new_pool(disks, 3)?;
     lab::new_volume(&engine, "v", 3)?;
     let change = Change {
         min_recovery_rate: Some(2048),
         max_recovery_rate: Some(65_536),
         write_mostly: Some(WriteMostly::Slots(vec![1])),
+        region_size: Some(Bytes::kib(64)),
         ..Change::default()
     };
     let volume = "v".parse().map_err(say)?;
     engine.modify_volume(&volume, &change).map_err(say)?;
-    shows("v", &[("raid_min_recovery_rate", "2048"), ("raid_max_recovery_rate", "65536")])?;
+    shows(
+        "v",
+        &[("raid_min_recovery_rate", "2048"), ("raid_max_recovery_rate", "65536"), ("region_size", "65536")],
+    )?;
     let attr = field("v_rimage_1", "lv_attr")?;
     ensure(attr.chars().nth(8) == Some('w'), || format!("image 1 is {attr}"))?;
     // LVM2 finds nothing to reload.
@@ -191,5 +196,10 @@ pub fn rates_and_images_to_avoid_are_those_of_lvm2(disks: &[PathBuf]) -> Outcome
     lvm(&format!("lvchange --writemostly {disk}:n pool/v"))?;
     let info = lab::info(&engine, "v")?;
     ensure(info.slots.iter().all(|slot| !slot.write_mostly), || format!("{info:?}"))?;
+    lvm("lvconvert -y --regionsize 256k pool/v")?;
+    let info = lab::info(&engine, "v")?;
+    ensure(info.region_size == Bytes::kib(256), || format!("{info:?}"))?;
+    lab::settle(&engine)?;
+    ensure(lab::legs_are_equal(&engine, "v")? == 3, || "an image is missing".into())?;
     is_content(&disks[..3])
 }

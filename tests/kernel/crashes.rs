@@ -40,6 +40,7 @@ pub trait Operator {
     fn clone(&self) -> Outcome;
     fn fill(&self) -> Outcome;
     fn images(&self, images: usize) -> Outcome;
+    fn regions(&self, size: Bytes) -> Outcome;
     fn detach(&self) -> Outcome;
     fn part(&self) -> Outcome;
 }
@@ -80,9 +81,13 @@ impl<H: Host> Operator for Engine<H> {
         let volume = "v".parse().map_err(say)?;
         self.modify_volume(&volume, &crate::images::images(images)).map_err(say).map(|_| ())
     }
+    fn regions(&self, size: Bytes) -> Outcome {
+        let volume = "v".parse().map_err(say)?;
+        self.modify_volume(&volume, &crate::regions::regions(size)).map_err(say).map(|_| ())
+    }
 }
 
-pub const OPERATIONS: [Operation; 18] = [
+pub const OPERATIONS: [Operation; 19] = [
     Operation { name: "split", prepare: |_| Ok(()), run: |e| e.split("s"), snapshots: &["s"], images: 3 },
     Operation {
         name: "second_split",
@@ -150,6 +155,13 @@ pub const OPERATIONS: [Operation; 18] = [
         run: |e| e.images(2),
         snapshots: &[],
         images: 2,
+    },
+    Operation {
+        name: "changing_regions",
+        prepare: |_| Ok(()),
+        run: |e| e.regions(Bytes::kib(64)),
+        snapshots: &[],
+        images: 3,
     },
     Operation {
         name: "growing_for_a_snapshot",

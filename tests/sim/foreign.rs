@@ -7,7 +7,7 @@ use splitmirror::host::{DeviceMapper, Freeze, TargetLine, Udev};
 use splitmirror::ids::{DmId, HiddenUuid};
 use splitmirror::lvm2::edit;
 use splitmirror::lvm2::model::{LogicalVolume, SegmentKind};
-use splitmirror::units::Sectors;
+use splitmirror::units::{Bytes, Sectors};
 
 use crate::machine::{pieces, vg};
 
@@ -50,6 +50,14 @@ pub fn disown(host: &SimHost, image: &str) {
     let mut next = group.vg().clone();
     let image = next.lv_mut(&image.parse().expect("legal")).expect("an image");
     image.tags.retain(|tag| !tag.starts_with("splitmirror.io/"));
+    group.commit(host, next, "by another tool").expect("committed");
+}
+
+/// Gives a volume other regions in the metadata, and dies.
+pub fn set_region_size(host: &SimHost, volume: &str, size: Bytes) {
+    let mut group = Group::read(host, &vg(), &Settings::default(), None).expect("a group");
+    let volume = volume.parse().expect("legal");
+    let next = edit::set_region_size(group.vg(), &volume, size.sectors_floor()).expect("possible");
     group.commit(host, next, "by another tool").expect("committed");
 }
 

@@ -21,4 +21,5 @@ mod history;
 mod machine;
 mod model;
 mod operations;
+mod regions;
 mod troubles;

@@ -4,14 +4,17 @@ use std::time::Duration;
 
 use splitmirror::engine::pool;
 use splitmirror::host::DeviceMapper;
+use splitmirror::host::sim::Stop;
 use splitmirror::raid::RaidTable;
+use splitmirror::units::Bytes;
 use splitmirror::volume::spec::RollbackSpec;
 use splitmirror::volume::tune::{Change, WriteMostly};
 
 use crate::crash::{Mode, Operation};
+use crate::foreign;
 
 use crate::machine::{
-    LARGER, Machine, Process, SIZE, clone_spec, group_spec, grown_spec, lv, options, snapshot_id,
+    LARGER, Machine, Process, REGION, SIZE, clone_spec, group_spec, grown_spec, lv, options, snapshot_id,
     snapshot_spec, top, vg, volume_spec,
 };
 
@@ -80,6 +83,10 @@ cut_everywhere! {
     removing_the_older_of_two_grown_images: ungrow(&["one", "two"]);
     removing_the_last_grown_image_and_a_slot_that_is_kept: ungrow_both();
     tuning_a_volume: tune();
+    making_regions_smaller: set_regions::<{ REGION.0 / 4 }>();
+    making_regions_larger: set_regions::<{ REGION.0 * 16 }>();
+    starting_before_regions_are_smaller: start_before_regions_are::<{ REGION.0 / 4 }>();
+    starting_before_regions_are_larger: start_before_regions_are::<{ REGION.0 * 16 }>();
     detaching_the_only_split: detach(Machine::with_wide_volume(3), &["one"]);
     detaching_the_older_split: detach(Machine::with_wide_volume(3), &["one", "two"]);
     detaching_a_split_beside_that_of_the_first_image: detach(first_image_is_split(), &["one"]);
@@ -406,6 +413,40 @@ fn tune() -> Operation {
             assert_eq!(table.write_mostly, [1]);
         },
         finish: false,
+    }
+}
+
+fn act_regions<const REGION: u64>(process: &mut Process) -> splitmirror::engine::Result<()> {
+    let change = Change { region_size: Some(Bytes(REGION)), ..Change::default() };
+    process.engine()?.modify_volume(&lv("a"), &change).map(drop)
+}
+
+fn set_regions<const REGION: u64>() -> Operation {
+    Operation {
+        before: Machine::with_volume(3),
+        act: act_regions::<REGION>,
+        done: |machine, _| {
+            machine.process().finish().expect("finished");
+            let table = machine.host.dm_look(&top("a")).expect("looked").expect("an array").1;
+            let table = RaidTable::parse(&table[0]).expect("a raid table");
+            assert_eq!(table.region_size.bytes(), Bytes(REGION));
+        },
+        finish: false,
+    }
+}
+
+/// Power was lost between the commit and the swap: the start goes by what is on disk, and what comes then follows the metadata.
+fn start_before_regions_are<const REGION: u64>() -> Operation {
+    let mut before = Machine::with_volume(3);
+    foreign::set_region_size(&before.host, "a", Bytes(REGION));
+    before.start_again(Stop::PowerCut);
+    Operation {
+        before,
+        act: |process| {
+            process.engine()?.activate(&lv("a"))?;
+            act_regions::<REGION>(process)
+        },
+        ..set_regions::<REGION>()
     }
 }
 

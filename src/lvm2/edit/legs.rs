@@ -8,7 +8,7 @@ use super::{EditError, Result, find_lv, find_lv_mut, find_raid1, require_free};
 use crate::ids::{LvName, LvmUuid};
 use crate::lvm2::check::IMAGES_MAX;
 use crate::lvm2::model::{LogicalVolume, Raid1, Run, Segment, SegmentKind, Slot, VolumeGroup};
-use crate::units::Extents;
+use crate::units::{Extents, Sectors};
 
 /// Adds images, in slots behind the others, made of extents that `reserve` holds. They are marked for a full copy, as LVM2
 /// marks them. The reserve goes, and what of it is not used becomes free.
@@ -270,6 +270,20 @@ pub fn set_rates(
     let raid = find_raid1_mut(&mut vg, name)?;
     raid.min_recovery_rate = min_recovery_rate;
     raid.max_recovery_rate = max_recovery_rate;
+    Ok(vg)
+}
+
+/// Sets the granularity of the bitmap.
+///
+/// # Errors
+/// There is no such LV, the kernel makes no such bitmap, or the metadata LVs have no room for it.
+pub fn set_region_size(vg: &VolumeGroup, name: &LvName, region_size: Sectors) -> Result<VolumeGroup> {
+    let regions = require_regions(find_lv(vg, name)?.extents().sectors(vg.extent_size), region_size)?;
+    for slot in &find_raid1(vg, name)?.slots {
+        require_bitmap(name, find_lv(vg, &slot.meta)?.extents().bytes(vg.extent_size), regions)?;
+    }
+    let mut vg = vg.clone();
+    find_raid1_mut(&mut vg, name)?.region_size = region_size;
     Ok(vg)
 }
 

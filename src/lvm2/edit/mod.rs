@@ -17,7 +17,8 @@ mod tests;
 pub use disks::{NewPv, add_pv, mark_present, remove_pv};
 pub use group::{NewGroup, create_vg};
 pub use legs::{
-    DetachedLv, Filling, add_legs, detach_leg, fill_legs, part_legs, remove_legs, set_rates, set_write_mostly,
+    DetachedLv, Filling, add_legs, detach_leg, fill_legs, part_legs, remove_legs, set_rates, set_region_size,
+    set_write_mostly,
 };
 pub use raid1::{NewLeg, NewRaid1, NewReserve, add_raid1, grow_raid1, remove_lv, reserve};
 pub use slots::{mark_merged, mark_split, set_rebuild};

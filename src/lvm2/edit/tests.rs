@@ -120,6 +120,18 @@ fn a_bitmap_too_large_for_its_metadata_lv_is_refused() {
 }
 
 #[test]
+fn regions_are_changed_and_impossible_ones_refused() {
+    let (vg, lv) = (mirrored(2), "lv".parse().expect("legal"));
+    let finer = set_region_size(&vg, &lv, Sectors(1024)).expect("there is room");
+    assert_eq!(finer.lv(&lv).and_then(|lv| lv.raid1()).map(|raid| raid.region_size), Some(Sectors(1024)));
+    assert_no_error(&finer);
+    for impossible in [0, 1000] {
+        let refused = set_region_size(&vg, &lv, Sectors(impossible));
+        assert!(matches!(refused, Err(EditError::Number { .. })), "{impossible}: {refused:?}");
+    }
+}
+
+#[test]
 fn an_lv_goes_with_its_sub_lvs_but_not_with_its_snapshots() {
     let vg = mirrored(2);
     assert_eq!(remove_lv(&vg, &name("lv")).unwrap(), group(2));

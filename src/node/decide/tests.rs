@@ -288,6 +288,12 @@ fn volumes_are_made_told_grown_and_removed() {
             None,
             "Failed Ready=Exists Degraded=Whole",
         ),
+        (
+            json!({"spec": {"regionSize": "4Mi"}, "status": {"phase": "Ready", "size": "8Mi"}}),
+            Some(info(&WHOLE)),
+            None,
+            "do Modify; Ready Ready=Active Degraded=Whole Modified=Changing",
+        ),
         (json!({}), Some(named(None)), None, "Failed Ready=Exists"),
         (json!({}), Some(named(Some("other"))), None, "Failed Ready=Exists"),
         (json!({"spec": {"name": "w"}}), None, None, "Failed Ready=Invalid"),

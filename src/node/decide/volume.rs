@@ -201,7 +201,8 @@ fn misfit(object: &MirrorVolume, volume: &VolumeInfo, facts: &Facts<'_>) -> Opti
     if let Some(wanted) = other_images {
         return Some(differs(format!("{images} images, not {wanted}")));
     }
-    if let Some(wanted) = spec.region_size.filter(|wanted| wanted.0 != volume.region_size) {
+    let other_regions = spec.region_size.filter(|wanted| wanted.0 != volume.region_size && !belongs(object));
+    if let Some(wanted) = other_regions {
         return Some(differs(format!("regions of {}, not {}", volume.region_size, wanted.0)));
     }
     let other_source = spec
@@ -231,6 +232,7 @@ fn change(object: &MirrorVolume, volume: &VolumeInfo) -> Option<Change> {
         min_recovery_rate: rate(spec.min_recovery_rate, volume.min_recovery_rate),
         max_recovery_rate: rate(spec.max_recovery_rate, volume.max_recovery_rate),
         write_mostly,
+        region_size: spec.region_size.map(|wanted| wanted.0).filter(|wanted| *wanted != volume.region_size),
     };
     (change != Change::default()).then_some(change)
 }

@@ -2,6 +2,7 @@
 //!
 //! It is installed once, in a namespace of its own, with the same pool on every node; each scenario uses its own claims.
 
+mod attributes;
 mod blocks;
 mod clones;
 mod deaths;
@@ -46,7 +47,7 @@ const fn scenario(name: &'static str, run: fn(&Namespace) -> Outcome) -> Scenari
 }
 
 /// All of them. Those that throw away much come last.
-pub const SCENARIOS: [Scenario; 24] = [
+pub const SCENARIOS: [Scenario; 25] = [
     scenario("the_chart_is_taken_by_the_api_server", everyday::the_chart_is_taken_by_the_api_server),
     scenario(
         "a_claim_is_snapshotted_viewed_merged_and_grown",
@@ -69,6 +70,10 @@ pub const SCENARIOS: [Scenario; 24] = [
     scenario(
         "claims_are_cloned_and_used_while_they_are_filled",
         clones::claims_are_cloned_and_used_while_they_are_filled,
+    ),
+    scenario(
+        "a_claim_is_changed_by_its_attributes_class",
+        attributes::a_claim_is_changed_by_its_attributes_class,
     ),
     scenario(
         "a_volume_of_two_images_keeps_both_while_its_snapshot_lives",

@@ -252,6 +252,9 @@ impl Backend for Volumes {
             }
             volume.kind = Kind::Mirror { images };
         }
+        if change.region_size.is_some() && split > 0 {
+            return Err(Error::precondition("snapshots depend on the regions that it has"));
+        }
         Ok(())
     }
 

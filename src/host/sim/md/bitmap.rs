@@ -124,6 +124,25 @@ impl Bitmap {
         self.page_need_write = true;
     }
 
+    /// Other regions. What is needed stays so; the header tells of the old ones until it is brought up to date.
+    pub(super) fn resize(&mut self, region: u64, sectors: u64) {
+        let (old, before) = (std::mem::take(&mut self.counters), self.region);
+        let regions = index(sectors.div_ceil(region));
+        assert!(regions <= PAGE_BITS_BYTES * 8, "the simulated bitmap has one page only");
+        self.bits.fill(0);
+        self.region = region;
+        for new in 0..regions {
+            let (start, end) = (wide(new) * region, ((wide(new) + 1) * region).min(sectors));
+            let mut over = index(start / before)..index(end.div_ceil(before));
+            let needed = over.any(|was| old.get(was).is_some_and(|was| was.needed));
+            self.set_bit(new, needed);
+            self.counters.push(Counter { count: if needed { 2 } else { 0 }, needed, resync: false });
+        }
+        self.counters_pending = true;
+        self.all_clean = false;
+        self.page_need_write = true;
+    }
+
     /// The page, as many whole sectors of it as hold bits of this array.
     pub(super) fn page(&self) -> Vec<u8> {
         let len = (HEADER + self.counters.len().div_ceil(8)).next_multiple_of(SECTOR);
@@ -140,6 +159,8 @@ impl Bitmap {
         self.header.events_cleared = self.events_cleared;
         self.header.state = if self.stale { STALE } else { 0 };
         self.header.sync_sectors = sync_sectors;
+        self.header.chunk_bytes =
+            u32::try_from(self.region * wide(SECTOR)).expect("checked by the constructor");
     }
 
     /// A write to a region begins. Returns whether the page must be written before it.

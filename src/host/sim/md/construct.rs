@@ -142,9 +142,6 @@ impl Array {
             let slot = array.in_sync_legs().next().ok_or(EINVAL)?;
             let page = world.read(array.leg(slot).meta, BITMAP_SECTOR, 1).map_err(|_| EIO)?;
             let header = Header::parse(&page).ok_or(EINVAL)?;
-            if u64::from(header.chunk_bytes) != array.params.region * wide(SECTOR) {
-                return Err(EINVAL); // a change of the region size is not modelled
-            }
             array.bitmap = Bitmap::from_header(header, sectors, events);
         }
         Ok(array)

@@ -118,7 +118,7 @@ impl Array {
         self.present().flat_map(|(_, leg)| [leg.meta, leg.data])
     }
 
-    /// First half of a resume: superblocks of a new array, then the bitmap's bits, then growth.
+    /// First half of a resume: superblocks of a new array, then the bitmap's bits, then other regions and growth.
     pub(super) fn preresume(&mut self, world: &mut World) {
         if std::mem::replace(&mut self.preresumed, true) {
             return;
@@ -127,6 +127,10 @@ impl Array {
             self.update_superblocks(world, true);
         }
         self.load_bitmap(world);
+        if self.bitmap.region() != self.params.region {
+            self.bitmap.resize(self.params.region, self.sectors);
+            self.write_bitmap(world);
+        }
         if self.len > self.sectors {
             let nosync = self.params.nosync;
             if !nosync && self.recovery_cp == format::MAX {
