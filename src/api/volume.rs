@@ -115,7 +115,7 @@ pub struct MirrorVolumeSpec {
     pub limit: Option<Size>,
     /// Copies of the data, each on a disk of its own. More are copied in the background, the last are the first to leave.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 2, max = 10))]
+    #[schemars(range(min = 1, max = 10))]
     pub images: Option<u8>,
     /// Granularity of the bitmap that tracks changes: a power of two from 4Ki to 1Gi. Changed while there is no snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]

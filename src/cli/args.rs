@@ -336,7 +336,7 @@ pub struct RollbackArgs {
 pub struct SetArgs {
     /// The volume: its id, or the name it was asked for by
     pub volume: String,
-    /// Copies of the data, each on a disk of its own: 2 to 10
+    /// Copies of the data, each on a disk of its own: 1 to 10
     #[arg(long, value_name = "N")]
     pub images: Option<usize>,
     /// KiB/s per disk below which a resync is never throttled; 0 leaves it to the kernel

@@ -3,7 +3,7 @@
 //! | StorageClass parameter | meaning | default |
 //! |---|---|---|
 //! | `splitmirror.io/pool` | the LVM2 volume group | the one that is served |
-//! | `splitmirror.io/images` | copies of the data, each on a disk of its own, 2 to 10 | 2 |
+//! | `splitmirror.io/images` | copies of the data, each on a disk of its own, 1 to 10 | 2 |
 //! | `splitmirror.io/regionSize` | granularity of the bitmap | 2Mi |
 //! | `splitmirror.io/minRecoveryRate` | KiB/s per disk that a resync is never throttled below | the kernel's |
 //! | `splitmirror.io/maxRecoveryRate` | KiB/s per disk that a resync is throttled to | the kernel's |
@@ -36,7 +36,7 @@ use crate::csi::capability::FsType;
 use crate::csi::limits;
 use crate::ids::VgName;
 use crate::units::Bytes;
-use crate::volume::spec::{IMAGES_MAX, IMAGES_MIN, SnapshotPolicy};
+use crate::volume::spec::{IMAGES_DEFAULT, IMAGES_MAX, IMAGES_MIN, SnapshotPolicy};
 use crate::volume::tune::{Change, WriteMostly};
 
 const POOL: &str = "splitmirror.io/pool";
@@ -151,7 +151,7 @@ impl VolumeParams {
         limits::map("parameters", parameters)?;
         let mut read = Self {
             pool: None,
-            images: IMAGES_MIN,
+            images: IMAGES_DEFAULT,
             region_size: None,
             min_recovery_rate: None,
             max_recovery_rate: None,
@@ -441,7 +441,7 @@ mod tests {
     #[test]
     fn values_out_of_range_are_refused() {
         for (key, value) in [
-            (IMAGES, "1"),
+            (IMAGES, "0"),
             (IMAGES, "11"),
             (IMAGES, "two"),
             (IMAGES, ""),
@@ -479,7 +479,7 @@ mod tests {
         assert_eq!(change(&map(&[(REGION_SIZE, "512Ki")])), Ok(regions));
         assert_eq!(change(&map(&[])), Ok(Change::default()));
         for (key, value) in [
-            (IMAGES, "1"),
+            (IMAGES, "0"),
             (IMAGES, "11"),
             (MIN_RATE, "-1"),
             (WRITE_MOSTLY, "1"),

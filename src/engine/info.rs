@@ -299,7 +299,7 @@ fn problems(seen: &Seen) -> Vec<String> {
             | SlotState::Inactive => {}
         }
     }
-    if seen.attached_slots().count() < 2 {
+    if seen.images() > 1 && seen.attached_slots().count() < 2 {
         problems.push("only one image is attached: what is written now has no redundancy".to_owned());
     }
     problems

@@ -27,7 +27,8 @@ use crate::volume::split::settled;
 use crate::volume::step::{Edit, Next, Part, Refusal, Step, Waiting};
 use crate::volume::{clone, grow, key, rollback, tables};
 
-/// Fewest images in sync that must stay when others leave: what is written must not lose its redundancy.
+/// Fewest images in sync that must stay when others leave, unless one is all that is wanted: what is written must not lose its
+/// redundancy by the way.
 pub const IN_SYNC_MIN: usize = 2;
 
 /// What was done in this run and leaves no trace to observe.
@@ -50,7 +51,7 @@ pub fn shrink(seen: &Seen, images: usize) -> Next {
         return not_now;
     }
     match seen.own_slots().nth(images) {
-        Some(first) => leave(seen, first, None),
+        Some(first) => leave(seen, first, images.min(IN_SYNC_MIN), None),
         None => Next::Done,
     }
 }
@@ -65,13 +66,19 @@ pub fn part(seen: &Seen, images: usize, name: &str) -> Next {
     if let Some(not_now) = refused(seen, images) {
         return not_now;
     }
+    if images < IN_SYNC_MIN {
+        let message = format!(
+            "{IN_SYNC_MIN} images or more become a volume of their own: for one make a snapshot, and detach that"
+        );
+        return Refusal::because(Class::Invalid, message);
+    }
     let has = seen.images();
     match has
         .checked_sub(images)
         .filter(|stay| *stay >= IN_SYNC_MIN)
         .and_then(|stay| seen.own_slots().nth(stay))
     {
-        Some(first) => leave(seen, first, Some(name.to_owned())),
+        Some(first) => leave(seen, first, IN_SYNC_MIN, Some(name.to_owned())),
         None => {
             let message = format!(
                 "volume {} has {has} images and {IN_SYNC_MIN} must stay, so {images} cannot become a volume: add images first",
@@ -82,8 +89,8 @@ pub fn part(seen: &Seen, images: usize, name: &str) -> Next {
     }
 }
 
-/// Lets the images from slot `first` on leave.
-fn leave(seen: &Seen, first: usize, becomes: Option<String>) -> Next {
+/// Lets the images from slot `first` on leave, if so many that are in sync stay.
+fn leave(seen: &Seen, first: usize, least: usize, becomes: Option<String>) -> Next {
     let go: Vec<usize> = (first..seen.staying()).filter(|slot| !seen.is_parked(*slot)).collect();
     if let Some(refusal) = grow::under_way(seen) {
         return Next::Refuse(refusal);
@@ -103,9 +110,9 @@ fn leave(seen: &Seen, first: usize, becomes: Option<String>) -> Next {
     let Some((_, status)) = seen.running() else { return inactive(seen) };
     let in_sync = |slot: &usize| status.health.get(*slot) == Some(&Health::InSync);
     let stay = seen.attached_slots().filter(|slot| *slot < first).filter(in_sync).count();
-    if stay < IN_SYNC_MIN {
+    if stay < least {
         let message = format!(
-            "volume {} would have {stay} image{} in sync and {IN_SYNC_MIN} must stay: delete a snapshot of it first",
+            "volume {} would have {stay} image{} in sync and {least} must stay: delete a snapshot of it first",
             seen.lv.name,
             if stay == 1 { "" } else { "s" }
         );

@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use crate::ids::LvName;
 use crate::units::Bytes;
 
-/// Fewest images of a volume.
-pub const IMAGES_MIN: usize = 2;
+/// Fewest images of a volume: one is no mirror, but can become one.
+pub const IMAGES_MIN: usize = 1;
+/// Images of a volume when nothing is said.
+pub const IMAGES_DEFAULT: usize = 2;
 /// Most images of a volume; the kernel allows more, but nobody has so many disks to spare.
 pub const IMAGES_MAX: usize = 10;
 

@@ -112,7 +112,7 @@ fn the_schema_knows_the_parameters_that_the_driver_knows() {
 fn parameters_that_the_driver_would_refuse_are_refused_before() {
     for (key, value) in [
         ("splitmirror.io/imges", "'3'"),
-        ("splitmirror.io/images", "'1'"),
+        ("splitmirror.io/images", "'0'"),
         ("splitmirror.io/images", "'11'"),
         ("splitmirror.io/images", "3"),
         ("splitmirror.io/regionSize", "2M"),

@@ -56,7 +56,7 @@ fn a_change_that_is_refused_or_slow_is_told_so() {
             driver.controller.controller_modify_volume(request(id, &[("images", images)])).await
         };
         refused(change("pvc-9", "3").await, Code::NotFound, "no volume \"pvc-9\"");
-        refused(change("pvc-1", "1").await, Code::InvalidArgument, "splitmirror.io/images");
+        refused(change("pvc-1", "0").await, Code::InvalidArgument, "splitmirror.io/images");
         refused(change("pvc-2", "3").await, Code::FailedPrecondition, "cannot be modified");
         cluster.nodes.act(Act::Refuse(Class::Exhausted));
         refused(change("pvc-1", "9").await, Code::ResourceExhausted, "as the script says");

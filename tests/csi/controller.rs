@@ -138,7 +138,7 @@ async fn each_bad_request_for_a_volume_has_its_code() {
         ("an odd file system", used(mount(Mode::SingleNodeWriter, "ntfs")), Code::InvalidArgument),
         ("readers of nothing", used(mount(Mode::MultiNodeReaderOnly, "")), Code::InvalidArgument),
         ("an unknown parameter", parameter("splitmirror.io/mirrors", "2"), Code::InvalidArgument),
-        ("too few images", parameter("splitmirror.io/images", "1"), Code::InvalidArgument),
+        ("too few images", parameter("splitmirror.io/images", "0"), Code::InvalidArgument),
         ("a pool not served", parameter("splitmirror.io/pool", "other"), Code::InvalidArgument),
         ("parameters of 5 KiB", parameter("splitmirror.io/pool", &"x".repeat(5120)), Code::InvalidArgument),
         ("more images than disks", parameter("splitmirror.io/images", "4"), Code::ResourceExhausted),

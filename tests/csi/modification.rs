@@ -56,7 +56,7 @@ async fn what_cannot_be_changed_is_refused_with_the_code_of_the_specification() 
     for (id, entries, expected) in [
         ("", vec![("images", "3")], Code::InvalidArgument),
         ("no-such", vec![("images", "3")], Code::NotFound),
-        (volume.as_str(), vec![("images", "1")], Code::InvalidArgument),
+        (volume.as_str(), vec![("images", "0")], Code::InvalidArgument),
         (volume.as_str(), vec![("imges", "3")], Code::InvalidArgument),
         (volume.as_str(), vec![("regionSize", "3Mi")], Code::InvalidArgument),
         (volume.as_str(), vec![("regionSize", "4Mi")], Code::FailedPrecondition),

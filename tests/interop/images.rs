@@ -203,3 +203,30 @@ pub fn rates_regions_and_images_to_avoid_are_those_of_lvm2(disks: &[PathBuf]) ->
     ensure(lab::legs_are_equal(&engine, "v")? == 3, || "an image is missing".into())?;
     is_content(&disks[..3])
 }
+
+pub fn a_volume_of_one_image_is_a_mirror_that_lvm2_reads(disks: &[PathBuf]) -> Outcome {
+    let engine = lab::new_pool(disks, 3)?;
+    let device = lab::new_volume(&engine, "v", 2)?;
+    let writers = Writers::start(&device, plan(44), None)?;
+    writers.wait_for(20)?;
+    images(&engine, 1)?;
+    writers.wait_for(20)?;
+    shows("v", &[("segtype", "raid1"), ("stripes", "1"), ("copy_percent", "100.00")])?;
+    is_content(&disks[..3])?;
+    // LVM2 finds nothing to reload.
+    let before = lab::run("dmsetup", &["table", "pool-v"])?;
+    lvm("lvchange --refresh pool/v")?;
+    let after = lab::run("dmsetup", &["table", "pool-v"])?;
+    ensure(before == after, || format!("{before} became {after}"))?;
+    let end = writers.stop()?;
+    check_instant(&device, &plan(44), &end, &end)?;
+    lvm("lvchange -an pool/v")?;
+    lvm("lvchange -ay pool/v")?;
+    check_instant(&lab::device(&engine, "v")?, &plan(44), &end, &end)?;
+    images(&engine, 3)?;
+    lab::settle(&engine)?;
+    lvm::wait_for_sync("v")?;
+    shows("v", &[("stripes", "3")])?;
+    ensure(lab::legs_are_equal(&engine, "v")? == 3, || "an image is missing".into())?;
+    is_content(&disks[..3])
+}

@@ -57,6 +57,7 @@ fn main() -> ExitCode {
         images::lvm2_reads_every_state_of_a_grown_snapshot_without_a_warning,
         images::what_waits_to_leave_is_a_split_to_lvm2_and_copied_in_full_when_that_merges_it,
         images::images_are_added_and_removed_by_us_and_by_lvm2_in_turns,
+        images::a_volume_of_one_image_is_a_mirror_that_lvm2_reads,
         images::rates_regions_and_images_to_avoid_are_those_of_lvm2,
         ours::our_metadata_and_a_backup_by_lvm2_agree,
         ours::a_disk_taken_out_of_our_pool_is_free_for_lvm2,

@@ -87,7 +87,7 @@ impl<H: Host> Operator for Engine<H> {
     }
 }
 
-pub const OPERATIONS: [Operation; 19] = [
+pub const OPERATIONS: [Operation; 21] = [
     Operation { name: "split", prepare: |_| Ok(()), run: |e| e.split("s"), snapshots: &["s"], images: 3 },
     Operation {
         name: "second_split",
@@ -155,6 +155,20 @@ pub const OPERATIONS: [Operation; 19] = [
         run: |e| e.images(2),
         snapshots: &[],
         images: 2,
+    },
+    Operation {
+        name: "removing_all_images_but_one",
+        prepare: |_| Ok(()),
+        run: |e| e.images(1),
+        snapshots: &[],
+        images: 1,
+    },
+    Operation {
+        name: "adding_to_the_only_image",
+        prepare: |e| e.images(1),
+        run: three_images,
+        snapshots: &[],
+        images: 3,
     },
     Operation {
         name: "changing_regions",

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use splitmirror::host::DeviceMapper;
+use splitmirror::host::{Blocks, DeviceMapper};
 use splitmirror::report::{Class, chain};
 use splitmirror::units::Bytes;
 use splitmirror::volume::info::SlotState;
@@ -44,7 +44,7 @@ pub fn a_new_image_is_copied_in_full_and_no_other_is_written_to(disks: &[PathBuf
     check_instant(&device, &plan(31), &end, &end)?;
     let too_many = engine.modify_volume(&volume, &images(5));
     ensure(too_many.as_ref().is_err_and(|e| e.class() == Class::Exhausted), || format!("{too_many:?}"))?;
-    let too_few = engine.modify_volume(&volume, &images(1));
+    let too_few = engine.modify_volume(&volume, &images(0));
     ensure(too_few.as_ref().is_err_and(|e| e.class() == Class::Invalid), || format!("{too_few:?}"))
 }
 
@@ -150,4 +150,47 @@ pub fn rates_and_images_that_reads_avoid_are_changed_under_load(disks: &[PathBuf
     ensure(!now.contains("rate") && !now.contains("write_mostly"), || now.clone())?;
     ensure(lab::legs_are_equal(&engine, "v")? == 3, || "an image is missing".into())?;
     check_instant(&device, &plan(33), &end, &end).map(|_| ())
+}
+
+pub fn a_volume_goes_down_to_one_image_and_back_under_load(disks: &[PathBuf]) -> Outcome {
+    let engine = lab::new_pool(disks, 4)?;
+    let device = lab::new_volume(&engine, "v", 3)?;
+    let volume = "v".parse().map_err(say)?;
+    let writers = Writers::start(&device, plan(35), None)?;
+    for most in [2, 3] {
+        writers.wait_for(50)?;
+        let info = engine.modify_volume(&volume, &images(1)).map_err(say)?;
+        ensure(info.slots.len() == 1 && info.problems.is_empty(), || format!("{info:?}"))?;
+        ensure(lab::attached_images(&engine, "v")?.len() == 1, || "not one image".into())?;
+        let none_to_spare = engine.create_snapshot(&lab::snapshot_spec("s", "v"));
+        ensure(none_to_spare.as_ref().is_err_and(|e| e.class() == Class::Precondition), || {
+            format!("{none_to_spare:?}")
+        })?;
+        // One is added for it.
+        writers.wait_for(50)?;
+        let grown = lab::grow(&engine, "g", "v")?;
+        let cut = check_instant(&image(&grown)?, &plan(35), &[0; 4], &[u64::MAX; 4])?;
+        writers.wait_for(50)?;
+        check_instant(&image(&grown)?, &plan(35), &cut, &cut)?;
+        lab::merge(&engine, &grown.id)?;
+        lab::settle(&engine)?;
+        ensure(lab::info(&engine, "v")?.slots.len() == 1, || {
+            "the image for the snapshot has not left".into()
+        })?;
+        engine.modify_volume(&volume, &images(most)).map_err(say)?;
+        writers.wait_for(50)?;
+        lab::settle(&engine)?;
+        lab::wait_in_sync(&engine, "v")?;
+        let equal = lab::legs_are_equal(&engine, "v")?;
+        ensure(equal == most, || format!("{equal} images instead of {most}"))?;
+    }
+    // One that is made so, and is used alone by what starts it.
+    let alone = lab::new_volume(&engine, "w", 1)?;
+    lab::host().write(&alone, Bytes::ZERO, &[7; 4096]).map_err(say)?;
+    engine.deactivate(&"w".parse().map_err(say)?).map_err(say)?;
+    engine.activate(&"w".parse().map_err(say)?).map_err(say)?;
+    let read = lab::host().read(&lab::device(&engine, "w")?, Bytes::ZERO, Bytes(4096)).map_err(say)?;
+    ensure(read == [7; 4096], || "not what was written".into())?;
+    let end = writers.stop()?;
+    check_instant(&device, &plan(35), &end, &end).map(|_| ())
 }

@@ -66,6 +66,7 @@ fn main() -> ExitCode {
         scenario!(images::a_new_image_is_copied_in_full_and_no_other_is_written_to, 5),
         scenario!(images::images_come_and_go_under_load_and_beside_snapshots, 6),
         scenario!(images::rates_and_images_that_reads_avoid_are_changed_under_load, 4),
+        scenario!(images::a_volume_goes_down_to_one_image_and_back_under_load, 5),
         scenario!(regions::regions_are_changed_under_load_and_a_merge_copies_by_the_new_ones, 4),
         scenario!(detached::a_snapshot_becomes_a_volume_under_load_without_a_copy_of_its_image, 5),
         scenario!(detached::images_become_a_volume_at_one_instant_under_load_without_a_copy, 6),

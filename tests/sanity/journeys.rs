@@ -376,7 +376,7 @@ pub fn changed(_: &str) -> Outcome {
     let whole: VolumeInfo = json(&["volume", "show", "pvc-1"])?;
     that("all are in sync", whole.slots.iter().all(|slot| slot.state == SlotState::InSync))?;
     let refusal = |more: &[&str]| set(more).err().unwrap_or_default();
-    that("too few are refused", refusal(&["--images", "1"]).contains("2 to 10"))?;
+    that("too few are refused", refusal(&["--images", "0"]).contains("1 to 10"))?;
     that("so are more than there are disks for", refusal(&["--images", "4"]).contains("no room"))?;
     that("and avoiding all", refusal(&["--write-mostly", "0,1,2"]).contains("cannot avoid all"))?;
     driver.snapshot("nightly", &volume.volume_id).map_err(said)?;

@@ -102,7 +102,7 @@ impl<'a> Checker<'a> {
             let known = &self.machine.volumes[volume.id.as_str()];
             same("size", &volume.size, &known.size)?;
             let split = volume.slots.iter().filter(|slot| slot.state == SlotState::Split).count();
-            let weak = !known.active || known.attached() == 1;
+            let weak = !known.active || (known.attached() == 1 && known.images > 1);
             same(&format!("has problems: {:?}", volume.problems), &!volume.problems.is_empty(), &weak)?;
             let in_sync = volume.slots.iter().filter(|slot| slot.state == SlotState::InSync).count();
             same("split slots", &split, &known.snapshots.len())?;

@@ -76,6 +76,10 @@ cut_everywhere! {
     removing_an_image: set_images(3, 2);
     removing_two_images: set_images(4, 2);
     removing_an_image_beside_a_split: remove_beside_a_split();
+    removing_all_images_but_one: set_images(3, 1);
+    adding_to_the_only_image: set_images(1, 2);
+    growing_beside_the_only_image: grow_beside_the_only_image();
+    removing_what_was_grown_beside_the_only_image: ungrow_beside_the_only_image();
     growing_for_a_snapshot: grow();
     growing_beside_a_split: grow_beside_a_split();
     growing_into_a_slot_that_is_kept: grow_again();
@@ -295,8 +299,8 @@ fn roll_back(splits: &[&str]) -> Operation {
 }
 
 /// A volume of two images, and these snapshots of images that were added.
-fn with_grown(names: &[&str]) -> Machine {
-    let mut before = Machine::with_wide_volume(2);
+fn with_grown(images: usize, names: &[&str]) -> Machine {
+    let mut before = Machine::with_wide_volume(images);
     for name in names {
         before.grow("a", name);
         before.host.sleep(Duration::from_secs(1));
@@ -323,9 +327,17 @@ fn grow_beside_a_split() -> Operation {
     Operation { before, ..grow() }
 }
 
+fn grow_beside_the_only_image() -> Operation {
+    Operation { before: Machine::with_wide_volume(1), ..grow() }
+}
+
+fn ungrow_beside_the_only_image() -> Operation {
+    Operation { before: with_grown(1, &["one"]), ..ungrow(&["one"]) }
+}
+
 /// Of three snapshots the first is gone, so its slot is empty.
 fn with_slot_kept() -> Machine {
-    let mut before = with_grown(&["one", "three"]);
+    let mut before = with_grown(2, &["one", "three"]);
     let mut process = before.process();
     process.engine().expect("open").delete_snapshot(&snapshot_id("a", "one")).expect("deleted");
     process.finish().expect("finished");
@@ -342,7 +354,7 @@ fn grow_again() -> Operation {
 /// The first of these snapshots goes.
 fn ungrow(there: &[&str]) -> Operation {
     Operation {
-        before: with_grown(there),
+        before: with_grown(2, there),
         act: |process| process.engine()?.delete_snapshot(&snapshot_id("a", "one")),
         done: |machine, _| machine.volumes.get_mut("a").expect("a volume").merged("one"),
         finish: true,
@@ -371,6 +383,7 @@ fn set_images(from: usize, to: usize) -> Operation {
     let before = Machine::with_wide_volume(from);
     let four = Operation { before, act: act_images::<4>, done: now_has::<4>, finish: true };
     match to {
+        1 => Operation { act: act_images::<1>, done: now_has::<1>, ..four },
         2 => Operation { act: act_images::<2>, done: now_has::<2>, ..four },
         3 => Operation { act: act_images::<3>, done: now_has::<3>, ..four },
         _ => four,

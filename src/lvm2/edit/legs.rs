@@ -27,7 +27,7 @@ pub fn add_legs(
     let raid = find_raid1(vg, name)?;
     let first = raid.slots.len();
     if legs.is_empty() || first + legs.len() > IMAGES_MAX {
-        return Err(fail("a mirror has 2 to 64 images"));
+        return Err(fail("a mirror has at most 64 images"));
     }
     let runs: Vec<&Run> = legs.iter().flat_map(|leg| leg.meta.iter().chain(&leg.image)).collect();
     let mut after = free_reserve(vg, reserve, &runs)?;
@@ -62,7 +62,7 @@ pub fn add_legs(
 /// tool lets an array write to them.
 ///
 /// # Errors
-/// There is no such LV, fewer than two images or none in the array would stay, or one that goes is still part of the array.
+/// There is no such LV, none that is whole would stay in the array, or one that goes is still part of the array.
 pub fn remove_legs(vg: &VolumeGroup, name: &LvName, left: usize) -> Result<VolumeGroup> {
     let gone = require_gone(vg, name, left)?;
     let gone: Vec<&LvName> = gone.iter().flat_map(|slot| [&slot.meta, &slot.image]).collect();
@@ -85,7 +85,7 @@ fn require_gone<'a>(vg: &'a VolumeGroup, name: &LvName, left: usize) -> Result<&
         let image = vg.lv(&slot.image);
         image.is_some_and(|image| !image.is_tracked_image() && !image.has("REBUILD"))
     };
-    if stay.len() < 2 || !stay.iter().any(is_whole) {
+    if !stay.iter().any(is_whole) {
         return Err(EditError::LastImage { lv: name.clone(), slot: left });
     }
     Ok(go)

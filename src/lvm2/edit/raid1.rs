@@ -263,8 +263,8 @@ pub(super) fn push_lv(vg: &mut VolumeGroup, lv: LogicalVolume) -> Result<()> {
 /// Legs of one size, each on PVs of its own. Gives the size of the images.
 fn require_legs(name: &LvName, legs: &[NewLeg]) -> Result<Extents> {
     let fail = |why| Err(EditError::Legs { lv: name.clone(), why });
-    if !(2..=IMAGES_MAX).contains(&legs.len()) {
-        return fail("a mirror has 2 to 64 images");
+    if !(1..=IMAGES_MAX).contains(&legs.len()) {
+        return fail("a mirror has 1 to 64 images");
     }
     let sizes = |leg: &NewLeg| (count(&leg.meta), count(&leg.image));
     let first = legs.first().map(sizes).unwrap_or_default();
