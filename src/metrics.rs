@@ -305,6 +305,7 @@ mod tests {
             slot: 1,
             cut_unix_nanos: None,
             size: Bytes::mib(64),
+            min_in_sync: 1,
             ready: true,
             changed: Bytes::mib(2),
             group: None,

@@ -244,6 +244,7 @@ mod tests {
             slot: 2,
             cut_unix_nanos: Some(1_709_251_199_000_000_000),
             size: Bytes::gib(1),
+            min_in_sync: 1,
             ready: true,
             changed: Bytes::mib(6),
             group: None,

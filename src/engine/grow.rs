@@ -97,7 +97,7 @@ impl<H: Host> Session<'_, H> {
     /// What images of a volume were added for that are not cut yet. Costs nothing: the metadata tells.
     pub(super) fn growing(&self, volume: &LvName) -> impl Iterator<Item = Grown> {
         let attached = self.images_of(volume).filter(|image| !image.is_tracked_image());
-        attached.filter_map(|image| ImageTags::of(image).grown)
+        attached.filter_map(|image| ImageTags::of(image).growth())
     }
 }
 

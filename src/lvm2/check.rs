@@ -237,8 +237,7 @@ impl<'a> Checker<'a> {
         }
         match raid.slots.len() {
             0 => self.error("raid1-images", format!("raid1 LV {top} has no image")),
-            1 => self.warning("raid1-images", format!("raid1 LV {top} has one image")),
-            2..=IMAGES_MAX => {}
+            1..=IMAGES_MAX => {}
             more => self.error("raid1-images", format!("raid1 LV {top} has {more} images; 64 is the most")),
         }
         self.raid1_subs(lv, raid);

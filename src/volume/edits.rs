@@ -37,11 +37,12 @@ pub fn apply(vg: &VolumeGroup, seen: &Seen, edit: &Edit) -> Result<VolumeGroup, 
             }
             Ok(with_volume_tags(&vg, seen, |tags| (tags.filling, tags.pending) = (false, true)))
         }
-        Edit::Split { slot, name, cut, lent } => {
+        Edit::Split { slot, name, cut, min_in_sync, lent } => {
             let vg = edit::mark_split(vg, lv, *slot)?;
             let vg = with_image_tags(&vg, seen, *slot, |tags| {
                 let (snapshot, cut, lent) = (Some(name.clone()), Some(*cut), lent.clone());
-                *tags = ImageTags { snapshot, cut, lent, ..tags.afresh() };
+                let min_in_sync = Some(*min_in_sync).filter(|images| *images > 1);
+                *tags = ImageTags { snapshot, cut, min_in_sync, lent, ..tags.afresh() };
             });
             Ok(with_volume_tags(&vg, seen, |tags| tags.pending = true))
         }
@@ -86,7 +87,7 @@ pub fn apply(vg: &VolumeGroup, seen: &Seen, edit: &Edit) -> Result<VolumeGroup, 
         Edit::SwapLost { source } => swap_lost(vg, seen, *source),
         Edit::GrowAgain { slot, grown } => {
             let vg = attach(vg, seen, *slot, true)?;
-            let vg = with_image_tags(&vg, seen, *slot, |tags| tags.grown = Some(grown.clone()));
+            let vg = with_image_tags(&vg, seen, *slot, |tags| tags.grow(grown));
             Ok(with_volume_tags(&vg, seen, |tags| tags.pending = true))
         }
         Edit::Leave { slots, becomes } => {
@@ -127,7 +128,10 @@ pub fn apply_all<'a>(
 /// New images, which the metadata has already, are to be copied up, for the volume or for a snapshot; pending.
 #[must_use]
 pub fn added(vg: &VolumeGroup, seen: &Seen, grown: Option<&Grown>) -> VolumeGroup {
-    let tags = ImageTags { merging: true, grown: grown.cloned(), ..ImageTags::default() };
+    let mut tags = ImageTags { merging: true, ..ImageTags::default() };
+    if let Some(grown) = grown {
+        tags.grow(grown);
+    }
     let mut vg = vg.clone();
     let slots = vg.lv(&seen.lv.name).and_then(LogicalVolume::raid1).map(|raid| raid.slots.clone());
     for names in slots.into_iter().flatten().skip(seen.slots.len()) {

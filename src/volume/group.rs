@@ -116,7 +116,7 @@ mod tests {
     use crate::report::Class;
 
     fn split(slot: usize) -> Next {
-        Next::Do(Step::Commit(Edit::Split { slot, name: "g".into(), cut: 1, lent: None }))
+        Next::Do(Step::Commit(Edit::Split { slot, name: "g".into(), cut: 1, min_in_sync: 1, lent: None }))
     }
 
     fn pinned(slot: usize) -> Next {
@@ -130,8 +130,8 @@ mod tests {
     #[test]
     fn what_counts_is_committed_when_all_want_it() {
         let edits = vec![
-            Edit::Split { slot: 2, name: "g".into(), cut: 1, lent: None },
-            Edit::Split { slot: 1, name: "g".into(), cut: 1, lent: None },
+            Edit::Split { slot: 2, name: "g".into(), cut: 1, min_in_sync: 1, lent: None },
+            Edit::Split { slot: 1, name: "g".into(), cut: 1, min_in_sync: 1, lent: None },
         ];
         assert_eq!(next(&[split(2), split(1)]), Together::Commit(edits));
         assert_eq!(next(&[Next::Done, Next::Done]), Together::Done);

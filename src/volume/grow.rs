@@ -79,7 +79,7 @@ pub fn refusal(seen: &Seen, slot: usize, min_in_sync: usize) -> Option<Refusal> 
 #[must_use]
 pub fn under_way(seen: &Seen) -> Option<Refusal> {
     let mut growing = seen.slots.iter().filter(|of| !of.is_split()).filter_map(|of| of.tags.grown.as_ref());
-    let snapshot = key::snapshot_id(&seen.lv.name, &key::of(&growing.next()?.snapshot));
+    let snapshot = key::snapshot_id(&seen.lv.name, &key::of(growing.next()?));
     let message = format!("snapshot {snapshot} is still being made, of an image of its own: try again later");
     Some(Refusal { class: Class::InProgress, message })
 }

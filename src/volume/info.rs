@@ -173,6 +173,8 @@ pub struct SnapshotInfo {
     pub cut_unix_nanos: Option<u64>,
     /// Its size.
     pub size: Bytes,
+    /// In-sync images that must stay attached while it lasts.
+    pub min_in_sync: usize,
     /// Usable: the split is pinned on disk.
     pub ready: bool,
     /// What the volume has changed since its oldest outstanding split: the merge copies at most this much.

@@ -225,8 +225,7 @@ impl Seen {
     /// The slot whose image was added for the snapshot with this key, which is not cut yet.
     #[must_use]
     pub fn growing(&self, snapshot: &LvName) -> Option<usize> {
-        let is_for =
-            |of: &SlotSeen| of.tags.grown.as_ref().is_some_and(|for_| key::of(&for_.snapshot) == *snapshot);
+        let is_for = |of: &SlotSeen| of.tags.grown.as_deref().is_some_and(|for_| key::of(for_) == *snapshot);
         self.slots.iter().position(|of| !of.is_split() && is_for(of))
     }
 

@@ -156,6 +156,7 @@ fn choose(seen: &Seen, split: &Split) -> Next {
                 slot,
                 name: split.name.clone(),
                 cut: split.now,
+                min_in_sync: split.min_in_sync,
                 lent: split.lent.clone(),
             }))
         }

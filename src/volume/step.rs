@@ -183,6 +183,8 @@ pub enum Edit {
         name: String,
         /// When it was cut, nanoseconds since 1970.
         cut: u64,
+        /// In-sync images that must stay attached.
+        min_in_sync: usize,
         /// The clone that it is for, and for nothing else.
         lent: Option<String>,
     },

@@ -9,8 +9,8 @@
 //! name is. On an image: the snapshot it is, when it was cut, the event count of its superblock once the split is pinned, the
 //! group of snapshots it was cut with, the read-only volumes that show it, why its merge must be in full, `merging` from the
 //! merge until the resync is known to be complete, `leaving` from when it is to go for good until its extents are free, and the
-//! volume that it `becomes` part of when they are not freed; `lent` to the clone that it was split off for; `lost` while a slot has no image; `grown` for the snapshot that it was added for, and
-//! how many images must be in sync beside it when that is cut.
+//! volume that it `becomes` part of when they are not freed; `lent` to the clone that it was split off for; `lost` while a slot has no image; `grown` for the snapshot that it was added for;
+//! `min-in-sync` is how many images must be in sync beside it when its snapshot is cut, and while that lasts.
 //!
 //! Any text is kept in a tag's alphabet by writing other bytes as `+XX`.
 //! Source: LVM2 `lib/misc/lvm-string.c` (characters allowed in tags).
@@ -188,8 +188,10 @@ pub struct ImageTags {
     pub leaving: bool,
     /// The name of the volume that it becomes an image of when it has left, with the others that leave.
     pub becomes: Option<String>,
-    /// It was added for this snapshot only, and leaves when that is deleted.
-    pub grown: Option<Grown>,
+    /// It was added for the snapshot of this name only, and leaves when that is deleted.
+    pub grown: Option<String>,
+    /// In-sync images that its snapshot leaves attached, and that must stay while it lasts: one when absent.
+    pub min_in_sync: Option<usize>,
     /// There is none: its slot gets a new one when the group has room.
     pub lost: bool,
 }
@@ -212,8 +214,8 @@ impl ImageTags {
             lent: value(lv, key::LENT),
             leaving: has(lv, key::LEAVING),
             becomes: value(lv, key::BECOMES),
-            grown: value(lv, key::GROWN)
-                .map(|snapshot| Grown { snapshot, min_in_sync: count(key::MIN_IN_SYNC).unwrap_or(1) }),
+            grown: value(lv, key::GROWN),
+            min_in_sync: count(key::MIN_IN_SYNC),
             lost: has(lv, key::LOST),
         }
     }
@@ -234,9 +236,8 @@ impl ImageTags {
         tags.extend(self.lent.as_deref().map(|name| pair(key::LENT, name)));
         tags.extend(self.leaving.then(|| mark(key::LEAVING)));
         tags.extend(self.becomes.as_deref().map(|name| pair(key::BECOMES, name)));
-        if let Some(Grown { snapshot, min_in_sync }) = &self.grown {
-            tags.extend([pair(key::GROWN, snapshot), pair(key::MIN_IN_SYNC, &min_in_sync.to_string())]);
-        }
+        tags.extend(self.grown.as_deref().map(|name| pair(key::GROWN, name)));
+        tags.extend(self.min_in_sync.map(|images| pair(key::MIN_IN_SYNC, &images.to_string())));
         tags.extend(self.lost.then(|| mark(key::LOST)));
         tags
     }
@@ -244,7 +245,21 @@ impl ImageTags {
     /// Those of an image of which nothing else is known: what it was added for stays true.
     #[must_use]
     pub fn afresh(&self) -> Self {
-        Self { grown: self.grown.clone(), ..Self::default() }
+        let min_in_sync = self.min_in_sync.filter(|_| self.grown.is_some());
+        Self { grown: self.grown.clone(), min_in_sync, ..Self::default() }
+    }
+
+    /// What it was added for.
+    #[must_use]
+    pub fn growth(&self) -> Option<Grown> {
+        let min_in_sync = self.min_in_sync.unwrap_or(1);
+        self.grown.clone().map(|snapshot| Grown { snapshot, min_in_sync })
+    }
+
+    /// Notes what it is added for.
+    pub fn grow(&mut self, for_: &Grown) {
+        self.grown = Some(for_.snapshot.clone());
+        self.min_in_sync = Some(for_.min_in_sync);
     }
 }
 
@@ -322,9 +337,9 @@ mod tests {
         #[test]
         fn any_text_survives_in_a_tag(name in ".{0,128}", view in ".{0,128}", cut: u64) {
             let group = Some(Membership { group: name.clone(), members: 2 });
-            let grown = Some(Grown { snapshot: name.clone(), min_in_sync: 2 });
+            let (grown, min_in_sync) = (Some(name.clone()), Some(2));
             let tags = ImageTags {
-                snapshot: Some(name), views: vec![view], cut: Some(cut), group, grown, ..Default::default()
+                snapshot: Some(name), views: vec![view], cut: Some(cut), group, grown, min_in_sync, ..Default::default()
             };
             let rendered = tags.render();
             for tag in &rendered {

@@ -43,6 +43,7 @@ fn observation() -> Observation {
         slot: 0,
         cut_unix_nanos: None,
         size: Bytes::mib(64),
+        min_in_sync: 1,
         ready: true,
         changed: Bytes::ZERO,
         group: None,

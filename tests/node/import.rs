@@ -6,7 +6,7 @@ use serde_json::Value;
 use splitmirror::engine::pool;
 use splitmirror::units::Bytes;
 
-use crate::harness::{Machine, NODE, vg, view, volume};
+use crate::harness::{Machine, NODE, snapshot, vg, view, volume};
 
 /// Specs and phases of all objects, without what an import cannot know.
 fn known(machine: &Machine) -> BTreeMap<String, Value> {
@@ -72,6 +72,23 @@ fn an_object_that_is_deleted_by_hand_comes_back_with_its_data() {
         agent.phase("mirrorvolumes", "pvc-1", "Ready").await;
         agent.rest().await;
         assert_eq!(machine.volumes(), before);
+    });
+    machine.check();
+}
+
+#[test]
+fn a_snapshot_that_is_deleted_by_hand_comes_back_with_what_it_needs_in_sync() {
+    let machine = Machine::with_pool();
+    machine.ask_for_volume("pvc-1");
+    let mut strict = snapshot("pvc-1", "snap-1");
+    strict["spec"]["minInSync"] = 2.into();
+    machine.life(async |agent| {
+        agent.phase("mirrorvolumes", "pvc-1", "Ready").await;
+        machine.server.put("mirrorsnapshots", &strict);
+        agent.phase("mirrorsnapshots", "snap-1", "Ready").await;
+        machine.server.remove("mirrorsnapshots", "snap-1");
+        let again = agent.phase("mirrorsnapshots", "snap-1", "Ready").await;
+        assert_eq!(again["spec"]["minInSync"], 2);
     });
     machine.check();
 }

@@ -44,7 +44,7 @@ fn the_files_pool_is_made_and_told_with_what_fits() {
         );
         let fits: Vec<_> =
             status["capacity"].as_array().expect("told").iter().map(|fits| fits["images"].clone()).collect();
-        assert_eq!(fits, [2, 3]);
+        assert_eq!(fits, [1, 2, 3]);
         agent.rest().await;
         machine.server.clear_log();
         agent.rest().await;

@@ -6,11 +6,12 @@ use splitmirror::host::sim::{Cut, Fault, Stop, run};
 use splitmirror::host::{Blocks as _, DeviceMapper};
 use splitmirror::report::{Class, chain};
 use splitmirror::units::Bytes;
-use splitmirror::volume::spec::RollbackSpec;
+use splitmirror::volume::spec::{RollbackSpec, SnapshotSpec};
+use splitmirror::volume::tune::Change;
 
 use crate::check::check;
 use crate::foreign;
-use crate::machine::{Machine, Process, group_spec, snapshot_id, snapshot_spec, top};
+use crate::machine::{Machine, Process, group_spec, lv, snapshot_id, snapshot_spec, top};
 
 const EIO: i32 = 5;
 
@@ -198,4 +199,31 @@ fn a_group_takes_no_name_twice_and_its_members_are_not_deleted_alone() {
     machine.snapped_together("both", &["a", "b"], 0);
     process.finish().expect("finished");
     check(&mut machine, &mut process, "as it was");
+}
+
+#[test]
+fn images_that_a_snapshot_needs_in_sync_do_not_leave_while_it_lasts() {
+    let mut machine = Machine::with_wide_volume(4);
+    // Its image is the first one, so that it is not itself in the way.
+    machine.slow_first_image();
+    let strict = SnapshotSpec { min_in_sync: 3, ..snapshot_spec("a", "one") };
+    let begun = machine.host.journal(&top("a")).acknowledged.len();
+    machine.process().engine().expect("open").create_snapshot(&strict).expect("three stay");
+    machine.snapped("a", "one", begun);
+    // What it needs is on the disks.
+    machine.start_again(Stop::PowerCut);
+    let mut process = machine.process();
+    process.engine().expect("open").recover().expect("recovered");
+    process.finish().expect("finished");
+    let fewer = Change { images: Some(3), ..Change::default() };
+    let engine = process.engine().expect("open");
+    assert_eq!(engine.snapshots().expect("listed")[0].min_in_sync, 3);
+    let refused = engine.modify_volume(&lv("a"), &fewer).expect_err("it would leave two");
+    assert_eq!(refused.class(), Class::Precondition);
+    assert!(chain(&refused).contains("3 must stay"), "{}", chain(&refused));
+    check(&mut machine, &mut process, "refused");
+    machine.merge_all(&mut process).expect("merged");
+    process.engine().expect("open").modify_volume(&lv("a"), &fewer).expect("nobody needs it");
+    machine.volumes.get_mut("a").expect("a volume").images = 3;
+    check(&mut machine, &mut process, "an image has left");
 }

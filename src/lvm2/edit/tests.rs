@@ -48,7 +48,7 @@ fn a_mirror_that_is_none_is_refused() {
         change(&mut new);
         add_raid1(&vg, new).expect_err("refused")
     };
-    assert!(matches!(refused(|new| new.legs.truncate(1)), EditError::Legs { .. }));
+    assert!(matches!(refused(|new| new.legs.clear()), EditError::Legs { .. }));
     assert!(matches!(refused(|new| new.legs[1].image[0].count = Extents(15)), EditError::Legs { .. }));
     assert!(matches!(refused(|new| new.legs[1].image[0] = run("pv0", 20, 16)), EditError::Legs { .. }));
     assert!(matches!(refused(|new| new.legs[1].meta[0] = run("pv2", 0, 1)), EditError::Legs { .. }));

@@ -106,7 +106,7 @@ pub fn snapshots(taken: &Taken, facts: &Facts<'_>) -> Vec<MirrorSnapshot> {
                     volume: of.clone(),
                     key,
                     name: snapshot.name.clone(),
-                    min_in_sync: 1,
+                    min_in_sync: u8::try_from(snapshot.min_in_sync).unwrap_or(u8::MAX),
                     policy: grown.then_some(SnapshotPolicy::Grow),
                     group,
                     volume_snapshot: None,

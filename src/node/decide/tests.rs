@@ -188,6 +188,7 @@ fn info(states: &[SlotState]) -> VolumeInfo {
         slot: index,
         cut_unix_nanos: Some(1_700_000_000_000_000_000),
         size: Bytes::mib(8),
+        min_in_sync: 1,
         ready: true,
         changed: Bytes::ZERO,
         group: None,
