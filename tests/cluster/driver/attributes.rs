@@ -44,14 +44,16 @@ pub fn a_claim_is_changed_by_its_attributes_class(bed: &Namespace) -> Outcome {
     };
 
     let lean = json!({
-        "splitmirror.io/images": "2",
+        "splitmirror.io/images": "1",
         "splitmirror.io/regionSize": "64Ki",
         "splitmirror.io/maxRecoveryRate": "65536",
     });
     ask(bed, "lean", &lean)?;
     becomes(bed, "lean")?;
-    images(bed, &volume, 2, 0)?;
-    equal("LVM2 sees it too", lvm2_sees()?.join(" ").as_str(), "2 64.00 65536")?;
+    images(bed, &volume, 1, 0)?;
+    equal("LVM2 sees it too", lvm2_sees()?.join(" ").as_str(), "1 64.00 65536")?;
+    let seen = bed.kubectl().get(cluster("mirrorvolume", &volume))?;
+    equal("it has what was asked for", seen["status"]["phase"].as_str(), Some("Ready"))?;
 
     let rich = json!({
         "splitmirror.io/images": "3",
