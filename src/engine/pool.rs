@@ -20,6 +20,9 @@ use crate::volume::info::{DiskInfo, Largest, PoolInfo};
 use crate::volume::spec::{IMAGES_DEFAULT, IMAGES_MAX, IMAGES_MIN};
 use crate::volume::tags::VolumeTags;
 
+/// Fewest devices of a pool: as many as a volume has images when nothing is said.
+const DEVICES_MIN: usize = IMAGES_DEFAULT;
+
 /// How a pool is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -43,10 +46,9 @@ impl Default for Options {
 /// A device carries something and is not named in `wipe_signatures`, or is in use (`Precondition`); the name is taken
 /// (`Exists`).
 pub fn create<H: Host>(host: &H, name: &VgName, devices: &[PathBuf], options: &Options) -> Result<PoolInfo> {
-    if devices.len() < IMAGES_DEFAULT {
-        let message = format!(
-            "a pool needs at least {IMAGES_DEFAULT} devices: each image of a volume has one of its own"
-        );
+    if devices.len() < DEVICES_MIN {
+        let message =
+            format!("a pool needs at least {DEVICES_MIN} devices: each image of a volume has one of its own");
         return Err(Error::refused(Class::Invalid, message));
     }
     let extent = options.extent_size.0;
@@ -191,8 +193,8 @@ pub fn reduce<H: Host>(host: &H, name: &VgName, devices: &[PathBuf], options: &O
         })?;
         gone.extend(group.label(&pv.id).map(|label| (label.clone(), device)));
     }
-    if vg.pvs.len() < IMAGES_DEFAULT {
-        let message = format!("pool {name} must keep at least {IMAGES_DEFAULT} devices");
+    if vg.pvs.len() < DEVICES_MIN {
+        let message = format!("pool {name} must keep at least {DEVICES_MIN} devices");
         return Err(Error::refused(Class::Precondition, message));
     }
     if !gone.is_empty() {

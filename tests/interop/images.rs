@@ -168,6 +168,14 @@ pub fn images_are_added_and_removed_by_us_and_by_lvm2_in_turns(disks: &[PathBuf]
     is_content(&disks[..4])
 }
 
+/// LVM2 finds nothing to reload.
+fn refresh_changes_nothing() -> Outcome {
+    let before = lab::run("dmsetup", &["table", "pool-v"])?;
+    lvm("lvchange --refresh pool/v")?;
+    let after = lab::run("dmsetup", &["table", "pool-v"])?;
+    ensure(before == after, || format!("{before} became {after}"))
+}
+
 pub fn rates_regions_and_images_to_avoid_are_those_of_lvm2(disks: &[PathBuf]) -> Outcome {
     let engine = lab::new_pool(disks, 3)?;
     lab::new_volume(&engine, "v", 3)?;
@@ -186,11 +194,7 @@ pub fn rates_regions_and_images_to_avoid_are_those_of_lvm2(disks: &[PathBuf]) ->
     )?;
     let attr = field("v_rimage_1", "lv_attr")?;
     ensure(attr.chars().nth(8) == Some('w'), || format!("image 1 is {attr}"))?;
-    // LVM2 finds nothing to reload.
-    let before = lab::run("dmsetup", &["table", "pool-v"])?;
-    lvm("lvchange --refresh pool/v")?;
-    let after = lab::run("dmsetup", &["table", "pool-v"])?;
-    ensure(before == after, || format!("{before} became {after}"))?;
+    refresh_changes_nothing()?;
     let disk = field("v_rimage_1", "devices")?;
     let disk = disk.split('(').next().unwrap_or_default();
     lvm(&format!("lvchange --writemostly {disk}:n pool/v"))?;
@@ -213,11 +217,7 @@ pub fn a_volume_of_one_image_is_a_mirror_that_lvm2_reads(disks: &[PathBuf]) -> O
     writers.wait_for(20)?;
     shows("v", &[("segtype", "raid1"), ("stripes", "1"), ("copy_percent", "100.00")])?;
     is_content(&disks[..3])?;
-    // LVM2 finds nothing to reload.
-    let before = lab::run("dmsetup", &["table", "pool-v"])?;
-    lvm("lvchange --refresh pool/v")?;
-    let after = lab::run("dmsetup", &["table", "pool-v"])?;
-    ensure(before == after, || format!("{before} became {after}"))?;
+    refresh_changes_nothing()?;
     let end = writers.stop()?;
     check_instant(&device, &plan(44), &end, &end)?;
     lvm("lvchange -an pool/v")?;

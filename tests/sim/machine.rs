@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use splitmirror::engine::group::Group;
 use splitmirror::engine::{Engine, Settings, pool};
-use splitmirror::host::Entropy;
 use splitmirror::host::sim::{SimHost, Stop, Write};
+use splitmirror::host::{DeviceMapper as _, Entropy};
 use splitmirror::ids::{LvName, VgName};
 use splitmirror::lvm2::model::{LogicalVolume, SegmentKind};
+use splitmirror::raid::RaidTable;
 use splitmirror::report::{Class, chain};
 use splitmirror::units::{Bytes, Sectors};
 use splitmirror::volume::spec::{GroupSpec, SnapshotPolicy, SnapshotSpec, VolumeSpec};
@@ -291,6 +292,12 @@ impl Machine {
         process.engine().expect("open").modify_volume(&lv("a"), &change).expect("changed");
         process.finish().expect("copied");
         self.volumes.get_mut("a").expect("a volume").images = images;
+    }
+
+    /// The raid table that a volume's array runs.
+    pub fn table(&self, volume: &str) -> RaidTable {
+        let lines = self.host.dm_look(&top(volume)).expect("looked").expect("an array").1;
+        RaidTable::parse(&lines[0]).expect("a raid table")
     }
 
     /// Another machine, as this one is now.

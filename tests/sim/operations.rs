@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 use splitmirror::engine::pool;
-use splitmirror::host::DeviceMapper;
 use splitmirror::host::sim::Stop;
-use splitmirror::raid::RaidTable;
 use splitmirror::units::Bytes;
 use splitmirror::volume::spec::RollbackSpec;
 use splitmirror::volume::tune::{Change, WriteMostly};
 
 use crate::crash::{Mode, Operation};
-use crate::foreign;
+use crate::{foreign, regions};
 
 use crate::machine::{
     LARGER, Machine, Process, REGION, SIZE, clone_spec, group_spec, grown_spec, lv, options, snapshot_id,
@@ -420,8 +418,7 @@ fn tune() -> Operation {
         done: |machine, _| {
             // After a crash the array follows when what else is copied is copied.
             machine.process().finish().expect("finished");
-            let table = machine.host.dm_look(&top("a")).expect("looked").expect("an array").1;
-            let table = RaidTable::parse(&table[0]).expect("a raid table");
+            let table = machine.table("a");
             assert_eq!((table.min_recovery_rate, table.max_recovery_rate), (Some(2048), Some(65_536)));
             assert_eq!(table.write_mostly, [1]);
         },
@@ -429,20 +426,13 @@ fn tune() -> Operation {
     }
 }
 
-fn act_regions<const REGION: u64>(process: &mut Process) -> splitmirror::engine::Result<()> {
-    let change = Change { region_size: Some(Bytes(REGION)), ..Change::default() };
-    process.engine()?.modify_volume(&lv("a"), &change).map(drop)
-}
-
 fn set_regions<const REGION: u64>() -> Operation {
     Operation {
         before: Machine::with_volume(3),
-        act: act_regions::<REGION>,
+        act: |process| regions::change(process, Bytes(REGION)),
         done: |machine, _| {
             machine.process().finish().expect("finished");
-            let table = machine.host.dm_look(&top("a")).expect("looked").expect("an array").1;
-            let table = RaidTable::parse(&table[0]).expect("a raid table");
-            assert_eq!(table.region_size.bytes(), Bytes(REGION));
+            assert_eq!(machine.table("a").region_size.bytes(), Bytes(REGION));
         },
         finish: false,
     }
@@ -457,7 +447,7 @@ fn start_before_regions_are<const REGION: u64>() -> Operation {
         before,
         act: |process| {
             process.engine()?.activate(&lv("a"))?;
-            act_regions::<REGION>(process)
+            regions::change(process, Bytes(REGION))
         },
         ..set_regions::<REGION>()
     }

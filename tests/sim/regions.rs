@@ -1,24 +1,22 @@
 //! Regions that cannot be changed, or not now.
 
-use splitmirror::host::DeviceMapper as _;
-use splitmirror::raid::RaidTable;
 use splitmirror::report::{Class, chain};
 use splitmirror::units::Bytes;
 use splitmirror::volume::tune::Change;
 
 use crate::check::check;
 use crate::foreign;
-use crate::machine::{Machine, Process, REGION, SIZE, lv, snapshot_id, top};
+use crate::machine::{Machine, Process, REGION, SIZE, lv, snapshot_id};
 
-fn change(process: &mut Process, size: Bytes) -> splitmirror::engine::Result<()> {
+/// Gives the volume `a` other regions.
+pub fn change(process: &mut Process, size: Bytes) -> splitmirror::engine::Result<()> {
     let change = Change { region_size: Some(size), ..Change::default() };
     process.engine()?.modify_volume(&lv("a"), &change).map(drop)
 }
 
 /// The regions of the running array.
 fn running(machine: &Machine) -> Bytes {
-    let table = machine.host.dm_look(&top("a")).expect("looked").expect("an array").1;
-    RaidTable::parse(&table[0]).expect("a raid table").region_size.bytes()
+    machine.table("a").region_size.bytes()
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::user::{
-    CLASS, end_volume, event, gone, images, node_of, read, sh, snapshot, volume_in_use, write,
+    CLASS, end_volume, event, gone, images, node_of, read, sh, snapshot, storage_class, volume_in_use, write,
 };
 use super::{DRIVER, POOL, equal, ready, text, that};
 use crate::Outcome;
@@ -11,15 +11,8 @@ use crate::kubectl::{Namespace, cluster};
 
 /// Asks for a claim to be as a class of these parameters says.
 fn ask(bed: &Namespace, class: &str, parameters: &Value) -> Outcome {
-    // One of an earlier run may have others, and parameters are immutable.
-    bed.kubectl().delete(cluster("volumeattributesclass", class))?;
-    bed.kubectl().apply(&json!({
-        "apiVersion": "storage.k8s.io/v1",
-        "kind": "VolumeAttributesClass",
-        "metadata": { "name": class },
-        "driverName": DRIVER,
-        "parameters": parameters,
-    }))?;
+    let made = json!({ "driverName": DRIVER, "parameters": parameters });
+    storage_class(bed, "VolumeAttributesClass", class, made)?;
     let patch = json!({ "spec": { "volumeAttributesClassName": class } }).to_string();
     let args = ["patch", "persistentvolumeclaim", "data", "--namespace", bed.name(), "--patch", &patch];
     bed.kubectl().run(&args).map(drop)

@@ -31,17 +31,22 @@ pub fn claim(bed: &Namespace, name: &str, class: &str, size: &str) -> Outcome {
 
 /// A StorageClass of a scenario's own.
 pub fn class(bed: &Namespace, name: &str, binding: &str, parameters: &Value) -> Outcome {
-    // One of an earlier run may have others, and parameters are immutable.
-    bed.kubectl().delete(cluster("storageclass", name))?;
-    bed.kubectl().apply(&json!({
-        "apiVersion": "storage.k8s.io/v1",
-        "kind": "StorageClass",
-        "metadata": { "name": name },
+    let class = json!({
         "provisioner": DRIVER,
         "parameters": parameters,
         "volumeBindingMode": binding,
         "allowVolumeExpansion": true,
-    }))
+    });
+    storage_class(bed, "StorageClass", name, class)
+}
+
+/// A class of a scenario's own, of any kind. One of an earlier run may have other parameters, and they are immutable.
+pub fn storage_class(bed: &Namespace, kind: &str, name: &str, mut class: Value) -> Outcome {
+    class["apiVersion"] = json!("storage.k8s.io/v1");
+    class["kind"] = json!(kind);
+    class["metadata"] = json!({ "name": name });
+    bed.kubectl().delete(cluster(kind, name))?;
+    bed.kubectl().apply(&class)
 }
 
 /// A claim `data` with a pod `app` that has written `before`; its volume, with all images in sync.
