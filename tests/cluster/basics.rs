@@ -51,7 +51,7 @@ pub fn pods_reach_each_other(bed: &Namespace) -> Outcome {
 
 pub fn a_node_has_dm_raid(bed: &Namespace) -> Outcome {
     let node = bed.node(3);
-    let [first, second, _] = node.disks() else { return Err(format!("disks: {:?}", node.disks())) };
+    let [first, second, ..] = node.disks() else { return Err(format!("disks: {:?}", node.disks())) };
     node.sh(&format!(
         "export DM_DISABLE_UDEV=1
          vgcreate -qq raidtest {first} {second}
@@ -61,7 +61,7 @@ pub fn a_node_has_dm_raid(bed: &Namespace) -> Outcome {
         let status = node.run(&["dmsetup", "status", "raidtest-lv"])?;
         if status.contains(" AA 65536/65536 ") { Ok(Some(())) } else { Err(status) }
     });
-    node.sh("vgremove -qq -y raidtest && wipefs -qa /dev/ubd[bc]")?;
+    node.sh(&format!("vgremove -qq -y raidtest && wipefs -qa {first} {second}"))?;
     synced
 }
 
@@ -188,6 +188,7 @@ pub fn a_kubelet_takes_a_driver(bed: &Namespace) -> Outcome {
     let seen = bed.kubectl().wait(cluster("csinode", node.name()), "with the driver", registered);
     let ready = bed.wait_until_ready("driver");
     bed.kubectl().delete(bed.object("pod", "driver"))?;
-    node.sh("DM_DISABLE_UDEV=1 vgremove -qq -y bedtest && wipefs -qa /dev/ubd[bcd]")?;
+    let disks = node.disks().join(" ");
+    node.sh(&format!("DM_DISABLE_UDEV=1 vgremove -qq -y bedtest && wipefs -qa {disks}"))?;
     ready.and(seen).map(drop)
 }

@@ -3,24 +3,20 @@
 use serde_json::{Value, json};
 
 use super::user::{
-    ask_snapshot, claim, class, event, give_up, gone, images, images_are_equal, leave, node_of, read,
-    ready_snapshot, user, view, volume_of, write,
+    ask_snapshot, class, end, event, gone, images, leave, read, ready_snapshot, user, view, volume_of_images,
+    write,
 };
 use super::{GROW, equal, ready, that};
 use crate::Outcome;
 use crate::kubectl::{Namespace, cluster};
 
-/// A StorageClass of volumes of two images, on nodes of three disks.
+/// A StorageClass of volumes of two images.
 const PAIRS: &str = "pairs";
 
 pub fn a_volume_of_two_images_keeps_both_while_its_snapshot_lives(bed: &Namespace) -> Outcome {
     ready(bed)?;
     class(bed, PAIRS, "Immediate", &json!({ "splitmirror.io/images": "2" }))?;
-    claim(bed, "data", PAIRS, "64Mi")?;
-    user(bed, "app", "data", false)?;
-    write(bed, "app", "before")?;
-    let volume = volume_of(bed, "data")?;
-    images(bed, &volume, 2, 0)?;
+    let volume = volume_of_images(bed, PAIRS, "64Mi", 2)?;
 
     ask_snapshot(bed, "cut", "data", GROW)?;
     let handle = ready_snapshot(bed, "cut")?;
@@ -45,8 +41,5 @@ pub fn a_volume_of_two_images_keeps_both_while_its_snapshot_lives(bed: &Namespac
     bed.kubectl().wait(cluster("mirrorvolume", &volume), "of two images again", two)?;
     images(bed, &volume, 2, 0)?;
     equal("the volume has gone on", read(bed, "app")?.as_str(), "after")?;
-    let node = node_of(bed, "app")?;
-    bed.kubectl().delete(bed.object("pod", "app"))?;
-    images_are_equal(bed, node, &volume, 2)?;
-    give_up(bed, "data", &volume)
+    end(bed, "app", "data", &volume, 2)
 }

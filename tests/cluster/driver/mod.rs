@@ -39,7 +39,7 @@ const LABEL: &str = "app.kubernetes.io/name=splitmirror";
 const BLANK: &str = "
 export DM_DISABLE_UDEV=1
 dmsetup remove_all --force
-for disk in /dev/ubd[bcd]; do dd if=/dev/zero of=$disk bs=1M count=2 conv=fsync; done";
+for disk; do dd if=/dev/zero of=$disk bs=1M count=2 conv=fsync; done";
 
 /// One of them.
 const fn scenario(name: &'static str, run: fn(&Namespace) -> Outcome) -> Scenario {
@@ -47,7 +47,7 @@ const fn scenario(name: &'static str, run: fn(&Namespace) -> Outcome) -> Scenari
 }
 
 /// All of them. Those that throw away much come last.
-pub const SCENARIOS: [Scenario; 25] = [
+pub const SCENARIOS: [Scenario; 26] = [
     scenario("the_chart_is_taken_by_the_api_server", everyday::the_chart_is_taken_by_the_api_server),
     scenario(
         "a_claim_is_snapshotted_viewed_merged_and_grown",
@@ -80,6 +80,10 @@ pub const SCENARIOS: [Scenario; 25] = [
         grow::a_volume_of_two_images_keeps_both_while_its_snapshot_lives,
     ),
     scenario("a_snapshot_becomes_a_claim_of_its_own", detached::a_snapshot_becomes_a_claim_of_its_own),
+    scenario(
+        "images_of_a_volume_become_a_claim_of_their_own",
+        detached::images_of_a_volume_become_a_claim_of_their_own,
+    ),
     scenario("two_volumes_are_cut_at_one_instant", groups::two_volumes_are_cut_at_one_instant),
     scenario(
         "a_backup_copies_what_has_changed_and_no_more",
@@ -120,7 +124,7 @@ fn ready(bed: &Namespace) -> Outcome {
     if !*installed {
         uninstall(bed)?;
         for node in bed.nodes() {
-            node.sh(BLANK)?;
+            node.sh(&format!("set -- {}\n{BLANK}", node.disks().join(" ")))?;
         }
         install(bed)?;
         *installed = true;

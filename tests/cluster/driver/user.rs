@@ -49,22 +49,32 @@ pub fn storage_class(bed: &Namespace, kind: &str, name: &str, mut class: Value) 
     bed.kubectl().apply(&class)
 }
 
-/// A claim `data` with a pod `app` that has written `before`; its volume, with all images in sync.
+/// A claim `data` with a pod `app` that has written `before`; its volume, with all three images in sync.
 pub fn volume_in_use(bed: &Namespace, class: &str, size: &str) -> Outcome<String> {
+    volume_of_images(bed, class, size, 3)
+}
+
+/// The same with so many images as its class says.
+pub fn volume_of_images(bed: &Namespace, class: &str, size: &str, count: u8) -> Outcome<String> {
     claim(bed, "data", class, size)?;
     user(bed, "app", "data", false)?;
     write(bed, "app", "before")?;
     let volume = volume_of(bed, "data")?;
-    images(bed, &volume, 3, 0)?;
+    images(bed, &volume, count, 0)?;
     Ok(volume)
 }
 
-/// Its end: nobody uses it, all its images are equal, and it goes with its claim.
+/// The end of `data`, of three images, and of its only pod.
 pub fn end_volume(bed: &Namespace, pod: &str, volume: &str) -> Outcome {
+    end(bed, pod, "data", volume, 3)
+}
+
+/// The end of a volume: nobody uses it, all its images are equal, and it goes with its claim.
+pub fn end(bed: &Namespace, pod: &str, claim: &str, volume: &str, images: u8) -> Outcome {
     let node = node_of(bed, pod)?;
     bed.kubectl().delete(bed.object("pod", pod))?;
-    images_are_equal(bed, node, volume, 3)?;
-    give_up(bed, "data", volume)
+    images_are_equal(bed, node, volume, images)?;
+    give_up(bed, claim, volume)
 }
 
 /// A pod with a claim at `/data`, running.

@@ -32,7 +32,7 @@ pub const ORDERS_BRIDGE: &str = "orders";
 pub const ORDERS_PORT: u16 = 7000;
 
 /// Disks of a node, besides its root.
-pub const DISKS: usize = 3;
+pub const DISKS: usize = 4;
 
 /// Of each disk.
 pub const DISK_BYTES: u64 = 1 << 30;

@@ -41,7 +41,7 @@ pub fn main(kernel: Option<&str>) -> Result<()> {
     let image = product::build(&cache, &build.program, lab.seen())?;
     let logs = Metadata::own()?.target_directory.join("guest-logs/demo-kubernetes");
     tell(
-        "A Kubernetes of its own: etcd, API server, scheduler, and a node with a kubelet, containerd and three disks",
+        "A Kubernetes of its own: etcd, API server, scheduler, and a node with a kubelet, containerd and four disks",
     );
     let bed = Held::start(&parts.spec(1, &[image], logs, false))?;
     let programs = build.program.parent().context("the program has no directory")?;
@@ -61,7 +61,7 @@ struct Demo<'a> {
 
 impl Demo<'_> {
     fn show(&self) -> Result<()> {
-        tell("The chart: a pool on the node's three disks (the values name the bed's images and disks)");
+        tell("The chart: a pool on the node's four disks (the values name the bed's images and disks)");
         let values = self.bed.description.values.display().to_string();
         self.typed(&format!(
             "helm install splitmirror charts/splitmirror --namespace splitmirror --create-namespace --values {values} --wait"
