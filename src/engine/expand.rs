@@ -102,8 +102,7 @@ impl<H: Host> Session<'_, H> {
                 format!("volume {volume} cannot grow to {}: {error}", wanted.bytes(extent)),
             )
         })?;
-        let room = seen.slots[0].meta.extents().bytes(extent);
-        if raid::rmeta_len(wanted.sectors(extent), seen.raid.region_size) > room {
+        if !seen.has_room_for_bitmap(wanted.sectors(extent), seen.raid.region_size) {
             let message = format!(
                 "volume {volume} cannot grow to {}: its bitmap is too small for that; use larger regions",
                 wanted.bytes(extent)

@@ -173,6 +173,7 @@ fn slot_of(group: &Group, image: LogicalVolume, meta: LogicalVolume) -> SlotSeen
         present: group.is_present(&image) && group.is_present(&meta),
         rotational: disk.is_some_and(|disk| disk.rotational),
         device,
+        meta_len: meta.extents().bytes(group.vg().extent_size),
         image_dev: None,
         meta_dev: None,
         image,
@@ -246,10 +247,9 @@ pub fn read_meta<H: Host>(host: &H, group: &Group, seen: &Seen, slot: &SlotSeen)
         let bytes = group.read_lv(host, &slot.meta, Bytes::ZERO, len)?;
         Ok::<_, Error>(LegMeta::parse(&bytes, seen.len))
     };
-    let room = slot.meta.extents().bytes(group.vg().extent_size);
     let meta = match parse(raid::rmeta_len(seen.len, seen.raid.region_size))? {
         // Its regions are smaller than those that the metadata has got since.
-        Err(LegError::Bitmap(BitmapError::Short { need, .. })) if need <= room => parse(need)?,
+        Err(LegError::Bitmap(BitmapError::Short { need, .. })) if need <= slot.meta_len => parse(need)?,
         meta => meta,
     };
     Ok(Some(meta.map_err(|error| {

@@ -4,8 +4,8 @@
 use crate::host::{DevNo, DmInfo, TargetLine};
 use crate::ids::LvName;
 use crate::lvm2::model::{LogicalVolume, Raid1};
-use crate::raid::{CloneStatus, CloneTable, LegMeta, RaidStatus, RaidTable};
-use crate::units::Sectors;
+use crate::raid::{self, CloneStatus, CloneTable, LegMeta, RaidStatus, RaidTable};
+use crate::units::{Bytes, Sectors};
 use crate::volume::key;
 use crate::volume::tags::{ImageTags, VolumeTags};
 
@@ -41,6 +41,8 @@ pub struct SlotSeen {
     pub image: LogicalVolume,
     /// Its metadata LV.
     pub meta: LogicalVolume,
+    /// How much the metadata LV has room for.
+    pub meta_len: Bytes,
     /// The image's tags.
     pub tags: ImageTags,
     /// All its disks are there.
@@ -214,6 +216,12 @@ impl Seen {
     #[must_use]
     pub fn images(&self) -> usize {
         self.own_slots().count()
+    }
+
+    /// Whether every metadata LV has room for the bitmap of an array of this length, with regions of this size.
+    #[must_use]
+    pub fn has_room_for_bitmap(&self, len: Sectors, region: Sectors) -> bool {
+        self.slots.iter().all(|slot| raid::rmeta_len(len, region) <= slot.meta_len)
     }
 
     /// Whether the image in a slot waits to leave until those behind it do: its slot is kept, and empty.

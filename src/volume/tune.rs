@@ -6,7 +6,7 @@ use crate::raid::{self, Health};
 use crate::report::Class;
 use crate::units::{Bytes, Sectors};
 use crate::volume::clone;
-use crate::volume::seen::{LegDev, Seen};
+use crate::volume::seen::Seen;
 use crate::volume::step::{Edit, Next, Refusal, Step};
 
 /// Which images reads avoid.
@@ -111,9 +111,7 @@ fn regions_refusal(seen: &Seen, wanted: Sectors) -> Option<Refusal> {
     if let Some(slot) = (0..seen.staying()).find(missing) {
         return cannot(Class::Precondition, format!("image {slot} of it is missing"));
     }
-    let room = |meta: &LegDev| meta.wanted.iter().map(|line| line.len).sum::<Sectors>().bytes();
-    let need = raid::rmeta_len(seen.len, wanted);
-    if seen.slots.iter().filter_map(|slot| slot.meta_dev.as_ref()).any(|meta| room(meta) < need) {
+    if !seen.has_room_for_bitmap(seen.len, wanted) {
         return cannot(Class::Invalid, "there is no room for so many in its bitmap".to_owned());
     }
     None
