@@ -66,7 +66,7 @@ impl Controller {
         if !snapshot.ready {
             return Err(Error::precondition(format!("snapshot {id} is not ready yet")));
         }
-        self.check_not_needed(&Source::Detached(id.clone()))?;
+        self.check_not_needed(&[Source::Detached(id.clone())])?;
         Ok(Place { node: node.clone(), pool: pool.clone(), image: None })
     }
 
@@ -128,8 +128,10 @@ impl Controller {
     }
 
     /// Refuses for now to take away what a volume is filled from, or will be itself.
-    pub(super) fn check_not_needed(&self, source: &Source) -> Result<()> {
-        let Some(volume) = self.cache.volumes.first(|volume| volume.needs(source)) else { return Ok(()) };
+    pub(super) fn check_not_needed(&self, sources: &[Source]) -> Result<()> {
+        let needed = |volume: &VolumeEntry| volume.needs().is_some_and(|source| sources.contains(source));
+        let Some(volume) = self.cache.volumes.first(needed) else { return Ok(()) };
+        let Some(source) = volume.needs() else { return Ok(()) };
         let far = volume.filled.map_or_else(String::new, |filled| format!(", {filled} so far"));
         let what = match source {
             Source::Detached(id) => format!("snapshot {id} is becoming volume {}", volume.id),

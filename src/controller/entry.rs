@@ -158,11 +158,11 @@ impl VolumeEntry {
         matches!(&self.kind, VolumeKind::View(shown) if shown == snapshot)
     }
 
-    /// Whether it is filled from this, or will be, or will be this itself: it must stay until then.
+    /// What it is filled from, or will be, or will be itself: that must stay until then.
     #[must_use]
-    pub fn needs(&self, source: &Source) -> bool {
+    pub fn needs(&self) -> Option<&Source> {
         let unfilled = self.filled.is_some() || self.size.is_none();
-        unfilled && !self.delete && self.source.as_deref() == Some(source)
+        self.source.as_deref().filter(|_| unfilled && !self.delete)
     }
 
     /// Refuses for now what must not be done with a volume that is being filled.

@@ -96,8 +96,7 @@ impl Controller {
     pub(super) fn check_not_read(&self, id: &str) -> Result<()> {
         match self.cache.volumes.first(|view| view.shows(id) && !view.delete) {
             None => {
-                self.check_not_needed(&Source::Snapshot(id.to_owned()))?;
-                self.check_not_needed(&Source::Detached(id.to_owned()))
+                self.check_not_needed(&[Source::Snapshot(id.to_owned()), Source::Detached(id.to_owned())])
             }
             Some(view) => {
                 let message = format!("snapshot {id} is shown by volume {}: delete that first", view.id);

@@ -79,7 +79,7 @@ impl Controller {
         let plan = || {
             let size = snapshot.told().filter(|_| !snapshot.delete).ok_or_else(missing)?.size;
             check_shows(&snapshot, wish)?;
-            self.check_not_needed(&Source::Detached(wish.snapshot.clone()))?;
+            self.check_not_needed(&[Source::Detached(wish.snapshot.clone())])?;
             let source = Some(Source::Snapshot(wish.snapshot.clone()));
             let spec = MirrorVolumeSpec {
                 source,
@@ -107,8 +107,7 @@ impl Controller {
                 let message = format!("volume {id} is in use on node {}: unmount it first", entry.node);
                 return Err(Error::precondition(message));
             }
-            self.check_not_needed(&Source::Volume(id.to_owned()))?;
-            self.check_not_needed(&Source::Images(id.to_owned()))?;
+            self.check_not_needed(&[Source::Volume(id.to_owned()), Source::Images(id.to_owned())])?;
             let of_it = |snapshot: &SnapshotEntry| {
                 snapshot.volume == id && !snapshot.delete && snapshot.detached_to.is_none()
             };
