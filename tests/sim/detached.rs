@@ -6,6 +6,7 @@ use splitmirror::engine::{Settings, pool};
 use splitmirror::host::sim::Stop;
 use splitmirror::report::{Class, chain};
 use splitmirror::units::Bytes;
+use splitmirror::volume::key;
 use splitmirror::volume::spec::VolumeSpec;
 
 use crate::check::check;
@@ -64,6 +65,17 @@ fn a_snapshot_that_is_needed_does_not_become_a_volume() {
     let copied = with_split();
     copied.process().engine().expect("open").create_clone(&clone_spec(SIZE), &one).expect("a clone");
     refused(&copied, &new, &one, Class::InProgress);
+
+    let lent = Machine::with_wide_volume(3);
+    let spec = clone_spec(SIZE);
+    lent.process().engine().expect("open").clone_volume(&spec, &lv("a"), 1).expect("a clone");
+    refused(&lent, &new, &key::snapshot_id(&lv("a"), &key::of("clone c")), Class::InProgress);
+
+    let mounted = with_split();
+    let volume = mounted.process().engine().expect("open").volume("a").expect("looked").expect("there");
+    let split = volume.slots.iter().find(|slot| slot.snapshot.is_some()).expect("a split");
+    mounted.host.hold(&format!("vg-a_rimage_{}", split.index), true);
+    refused(&mounted, &new, &one, Class::Precondition);
 
     let mut of_group = Machine::with_two_volumes(2);
     let mut process = of_group.process();
