@@ -30,95 +30,125 @@ const REGION: Bytes = Bytes::mib(2);
 const THICK: Kind = Kind::Thick(Bytes::mib(64));
 const THIN: Kind = Kind::Thin(Bytes::gib(1));
 
-/// Of each disk: what the largest volume, its clone and a copy take.
+/// Of each disk: what all the volumes take, and a clone or a copy of the largest.
 const DISK: Bytes = Bytes::gib(40);
 
 pub fn run(disks: &[PathBuf]) -> Outcome {
     let disks = &sparse::disks(disks, DISK)?;
-    let (mut views, mut clones, mut detached) = (Vec::new(), Vec::new(), Vec::new());
-    for size in SIZES {
-        let ours = Ours::new(disks, size)?;
-        let snapshot = lab::split(&ours.engine, "s", VOLUME)?;
-        let (view, clone) = ours.show(&snapshot)?;
-        let copy = ours.copy(&snapshot)?;
-        let back = ours.roll_back(&snapshot)?;
-        drop(ours);
-        let detach = detach(disks, size)?;
-        let title = format!("{} MiB", size.0 >> 20);
+    let ours = ours(disks)?;
+    for (size, ours) in SIZES.iter().zip(&ours) {
         let against = |name: &str, ours: Duration, whose: &str, theirs: Duration| {
-            let theirs_text = format!("{} {whose}", ms(theirs));
-            row(&format!("{title}: {name}"), &ms(ours), &theirs_text, ratio(theirs, ours), Bar::None);
+            let name = format!("{} MiB: {name}", size.0 >> 20);
+            row(&name, &ms(ours), &format!("{} {whose}", ms(theirs)), ratio(theirs, ours), Bar::None);
         };
-        against("view", view, "dd", copy);
-        against("clone", clone, "dd", copy);
-        against("detach", detach, "dd", copy);
-        against("rollback", back, "dd", copy);
+        against("view", ours.view, "dd", ours.copy);
+        against("clone", ours.clone, "dd", ours.copy);
+        against("detach", ours.detach, "dd", ours.copy);
+        against("rollback", ours.rollback, "dd", ours.copy);
         for kind in [THICK, THIN] {
-            let theirs = lvm2::Volume::new(disks, size, kind)?;
+            let theirs = lvm2::Volume::new(disks, *size, kind)?;
             let (made, merged) = of_theirs(&theirs)?;
-            against("view", view, kind.name(), made);
-            against("clone", clone, kind.name(), made);
-            against("detach", detach, kind.name(), made);
-            against("rollback", back, kind.name(), merged);
+            against("view", ours.view, kind.name(), made);
+            against("clone", ours.clone, kind.name(), made);
+            against("detach", ours.detach, kind.name(), made);
+            against("rollback", ours.rollback, kind.name(), merged);
         }
-        views.push(view);
-        clones.push(clone);
-        detached.push(detach);
     }
-    for (name, times) in [("view", &views), ("clone", &clones), ("detach", &detached)] {
-        let [small, .., large] = times.as_slice() else { return Err("nothing was measured".into()) };
-        row(
-            &format!("{name}: 16384 MiB, 64 MiB"),
-            &ms(*large),
-            &ms(*small),
-            ratio(*large, *small),
-            Bar::AtMost(1.2),
-        );
+    let [small, .., large] = ours.as_slice() else { return Err("nothing was measured".into()) };
+    for (name, small, large) in [
+        ("view", small.view, large.view),
+        ("clone", small.clone, large.clone),
+        ("detach", small.detach, large.detach),
+    ] {
+        let name = format!("{name}: 16384 MiB, 64 MiB");
+        row(&name, &ms(large), &ms(small), ratio(large, small), Bar::AtMost(1.2));
     }
     rollback_by_what_changed(disks)?;
     writes_beside_a_snapshot(disks)
 }
 
-const VOLUME: &str = "v";
-
-/// A volume of ours in a pool of its own.
+/// What each way back from a snapshot of a volume takes, and copying it.
 struct Ours {
-    engine: Engine<LinuxHost>,
+    view: Duration,
+    clone: Duration,
+    detach: Duration,
+    rollback: Duration,
+    copy: Duration,
+}
+
+/// Of each size.
+fn ours(disks: &[PathBuf]) -> Outcome<Vec<Ours>> {
+    let engine = new_pool(disks)?;
+    let split = |size: &Bytes| {
+        let volume = Volume::new(&engine, *size)?;
+        let snapshot = lab::split(&engine, &volume.name, &volume.name)?;
+        Ok((volume, snapshot))
+    };
+    let volumes = SIZES.iter().map(split).collect::<Outcome<Vec<_>>>()?;
+    let shown = in_turn(&volumes, |(volume, snapshot)| volume.show(&engine, snapshot))?;
+    let copied =
+        volumes.iter().map(|(volume, snapshot)| volume.copy(snapshot)).collect::<Outcome<Vec<_>>>()?;
+    let rolled_back =
+        in_turn(&volumes, |(volume, snapshot)| Ok([volume.roll_back(&engine, snapshot, CHANGED)?]))?;
+    drop(engine);
+    let detached = in_turn(&SIZES, |size| Ok([detach(disks, *size)?]))?;
+    let each = shown.into_iter().zip(copied).zip(rolled_back).zip(detached);
+    Ok(each
+        .map(|((([view, clone], copy), [rollback]), [detach])| Ours { view, clone, detach, rollback, copy })
+        .collect())
+}
+
+/// Measures each in turn, round after round, so that whatever else the machine does is in the times of all. The medians.
+fn in_turn<T, const N: usize>(
+    all: &[T],
+    measure: impl Fn(&T) -> Outcome<[Duration; N]>,
+) -> Outcome<Vec<[Duration; N]>> {
+    // The first round warms up.
+    for of in all {
+        measure(of)?;
+    }
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        rounds.push(all.iter().map(&measure).collect::<Outcome<Vec<_>>>()?);
+    }
+    let median_of = |which: usize, what: usize| median(rounds.iter().map(|round| round[which][what]));
+    Ok((0..all.len()).map(|which| std::array::from_fn(|what| median_of(which, what))).collect())
+}
+
+fn new_pool(disks: &[PathBuf]) -> Outcome<Engine<LinuxHost>> {
+    lab::wipe(disks)?;
+    lab::new_pool(disks, disks.len())
+}
+
+/// A volume of ours.
+struct Volume {
+    name: String,
     device: PathBuf,
     size: Bytes,
 }
 
-impl Ours {
-    fn new(disks: &[PathBuf], size: Bytes) -> Outcome<Self> {
-        lab::wipe(disks)?;
-        let engine = lab::new_pool(disks, disks.len())?;
-        engine.create_volume(&spec(VOLUME, size, IMAGES)).map_err(say)?;
-        let device = lab::device(&engine, VOLUME)?;
-        Ok(Self { engine, device, size })
+impl Volume {
+    fn new(engine: &Engine<LinuxHost>, size: Bytes) -> Outcome<Self> {
+        let name = format!("v{}", size.0 >> 20);
+        engine.create_volume(&spec(&name, size, IMAGES)).map_err(say)?;
+        let device = lab::device(engine, &name)?;
+        Ok(Self { name, device, size })
     }
 
     /// A view's and a clone's time until the first block is read.
-    fn show(&self, snapshot: &SnapshotInfo) -> Outcome<(Duration, Duration)> {
-        let (mut views, mut clones) = (Vec::new(), Vec::new());
-        for n in 0..=ROUNDS {
-            let begun = Instant::now();
-            let id = self.engine.create_view("view", &snapshot.id).map_err(say)?.id;
-            load::first_block(&lab::device(&self.engine, &id)?)?;
-            let view = begun.elapsed();
-            self.engine.delete_volume(&id).map_err(say)?;
+    fn show(&self, engine: &Engine<LinuxHost>, snapshot: &SnapshotInfo) -> Outcome<[Duration; 2]> {
+        let begun = Instant::now();
+        let id = engine.create_view("view", &snapshot.id).map_err(say)?.id;
+        load::first_block(&lab::device(engine, &id)?)?;
+        let view = begun.elapsed();
+        engine.delete_volume(&id).map_err(say)?;
 
-            let begun = Instant::now();
-            self.engine.create_clone(&spec("c", self.size, 2), &snapshot.id).map_err(say)?;
-            load::first_block(&lab::device(&self.engine, "c")?)?;
-            let clone = begun.elapsed();
-            self.engine.delete_volume("c").map_err(say)?;
-            // The first round warms up.
-            if n > 0 {
-                views.push(view);
-                clones.push(clone);
-            }
-        }
-        Ok((median(views), median(clones)))
+        let begun = Instant::now();
+        engine.create_clone(&spec("c", self.size, 2), &snapshot.id).map_err(say)?;
+        load::first_block(&lab::device(engine, "c")?)?;
+        let clone = begun.elapsed();
+        engine.delete_volume("c").map_err(say)?;
+        Ok([view, clone])
     }
 
     /// What it takes to copy the snapshot with `dd`, past the caches, onto one disk: the least that a copy can be.
@@ -146,24 +176,18 @@ impl Ours {
         Ok(took)
     }
 
-    /// Goes back to a snapshot after so much was written, over and over.
-    fn roll_back(&self, snapshot: &SnapshotInfo) -> Outcome<Duration> {
-        let mut times = Vec::new();
-        for n in 0..=ROUNDS {
-            let took = self.roll_back_once(snapshot, CHANGED)?;
-            if n > 0 {
-                times.push(took);
-            }
-        }
-        Ok(median(times))
-    }
-
-    fn roll_back_once(&self, snapshot: &SnapshotInfo, changed: Bytes) -> Outcome<Duration> {
+    /// Goes back to a snapshot after so much was written.
+    fn roll_back(
+        &self,
+        engine: &Engine<LinuxHost>,
+        snapshot: &SnapshotInfo,
+        changed: Bytes,
+    ) -> Outcome<Duration> {
         load::write(&self.device, changed, Bytes::mib(1), Pattern::InTurn)?;
         let back = RollbackSpec { snapshot: snapshot.id.clone(), request: None };
         let mut copied = Bytes::ZERO;
         let begun = Instant::now();
-        self.engine.roll_back(&back, |progress| copied = progress.done).map_err(say)?;
+        engine.roll_back(&back, |progress| copied = progress.done).map_err(say)?;
         let took = begun.elapsed();
         ensure(copied == changed, || format!("{copied} were copied, {changed} had changed"))?;
         Ok(took)
@@ -171,25 +195,15 @@ impl Ours {
 }
 
 /// The time until the first block of a volume is read that a snapshot has become.
-fn detach(disks: &[PathBuf], size: Bytes) -> Outcome<Duration> {
-    let mut times = Vec::new();
-    for n in 0..=ROUNDS {
-        let took = detach_once(disks, size)?;
-        if n > 0 {
-            times.push(took);
-        }
-    }
-    Ok(median(times))
-}
-
+///
 /// Whole images are copied in the background afterwards, which is not what is measured: there is no room for one of the volume
 /// that loses its own, and the other copy is held down until all is wiped.
-fn detach_once(disks: &[PathBuf], size: Bytes) -> Outcome<Duration> {
+fn detach(disks: &[PathBuf], size: Bytes) -> Outcome<Duration> {
     lab::wipe(disks)?;
     let engine = lab::new_pool(disks, IMAGES)?;
-    engine.create_volume(&spec(VOLUME, size, IMAGES)).map_err(say)?;
-    let snapshot = lab::split(&engine, "s", VOLUME)?;
-    let slot = &lab::info(&engine, VOLUME)?.slots[snapshot.slot];
+    let volume = Volume::new(&engine, size)?.name;
+    let snapshot = lab::split(&engine, "s", &volume)?;
+    let slot = &lab::info(&engine, &volume)?.slots[snapshot.slot];
     let how = ["-y", "-qq", "-an", "-Zn", "-Wn", "-l", "100%PVS", "-n", "full", "pool"];
     lab::run("lvcreate", &[&how[..], &[&slot.device]].concat())?;
     let slowly =
@@ -198,7 +212,9 @@ fn detach_once(disks: &[PathBuf], size: Bytes) -> Outcome<Duration> {
     engine.detach_snapshot(&slowly, &snapshot.id).map_err(say)?;
     load::first_block(&lab::device(&engine, "d")?)?;
     let took = begun.elapsed();
-    ensure(lab::info(&engine, VOLUME)?.slots[snapshot.slot].lost, || "an image was copied beside it".into())?;
+    ensure(lab::info(&engine, &volume)?.slots[snapshot.slot].lost, || {
+        "an image was copied beside it".into()
+    })?;
     Ok(took)
 }
 
@@ -213,42 +229,31 @@ fn image(snapshot: &SnapshotInfo) -> Outcome<&str> {
 
 /// What LVM2's snapshot takes to be made and read, and to be gone back to.
 fn of_theirs(volume: &lvm2::Volume) -> Outcome<(Duration, Duration)> {
-    let (mut made, mut merged) = (Vec::new(), Vec::new());
     // A thin volume has its blocks before it is snapshotted.
     load::write(&volume.device(), CHANGED, Bytes::mib(1), Pattern::InTurn)?;
-    for n in 0..=ROUNDS {
-        let took = volume.snapshot()?;
+    let measured = in_turn(&[volume], |volume| {
+        let made = volume.snapshot()?;
         load::write(&volume.device(), CHANGED, Bytes::mib(1), Pattern::InTurn)?;
-        let back = volume.roll_back()?;
-        if n > 0 {
-            made.push(took);
-            merged.push(back);
-        }
-    }
-    Ok((median(made), median(merged)))
+        Ok([made, volume.roll_back()?])
+    })?;
+    let [[made, merged]] = measured.as_slice() else { return Err("nothing was measured".into()) };
+    Ok((*made, *merged))
 }
 
 /// A rollback costs what has changed: four times as much, four times as long at most.
 fn rollback_by_what_changed(disks: &[PathBuf]) -> Outcome {
     // What is marked once is marked until the snapshot is deleted, so there is one for each.
-    let ours = Ours::new(disks, Bytes::gib(1))?;
-    let mut rounds = Vec::new();
-    let measure = |changed: Bytes| {
-        let snapshot = lab::split(&ours.engine, "s", VOLUME)?;
-        let took = ours.roll_back_once(&snapshot, changed)?;
-        lab::merge(&ours.engine, &snapshot.id)?;
-        Outcome::Ok(took)
-    };
-    for n in 0..=ROUNDS {
-        let (less, more) = (measure(Bytes::mib(64))?, measure(Bytes::mib(256))?);
-        if n > 0 {
-            rounds.push((less, more));
-        }
-    }
-    let (less, more) =
-        (median(rounds.iter().map(|round| round.0)), median(rounds.iter().map(|round| round.1)));
+    let engine = new_pool(disks)?;
+    let volume = Volume::new(&engine, Bytes::gib(1))?;
+    let measured = in_turn(&[Bytes::mib(64), Bytes::mib(256)], |changed| {
+        let snapshot = lab::split(&engine, "s", &volume.name)?;
+        let took = volume.roll_back(&engine, &snapshot, *changed)?;
+        lab::merge(&engine, &snapshot.id)?;
+        Ok([took])
+    })?;
+    let [[less], [more]] = measured.as_slice() else { return Err("nothing was measured".into()) };
     let name = "1024 MiB: rollback of 256 MiB, 4 × of 64 MiB";
-    row(name, &ms(more), &ms(less * 4), ratio(more, less * 4), Bar::AtMost(1.2));
+    row(name, &ms(*more), &ms(*less * 4), ratio(*more, *less * 4), Bar::AtMost(1.2));
     Ok(())
 }
 
@@ -262,13 +267,14 @@ fn writes_beside_a_snapshot(disks: &[PathBuf]) -> Outcome {
     ];
     let mut shares: Vec<[(f64, String); 2]> = Vec::new();
     {
-        let ours = Ours::new(disks, SIZE)?;
+        let engine = new_pool(disks)?;
+        let ours = Volume::new(&engine, SIZE)?;
         load::write(&ours.device, RANGE, Bytes::mib(1), Pattern::InTurn)?;
         shares.push(each(&loads, |block, pattern| {
             let without = load::write(&ours.device, RANGE, block, pattern)?;
-            let snapshot = lab::split(&ours.engine, "s", VOLUME)?;
+            let snapshot = lab::split(&engine, "s", &ours.name)?;
             let with = load::write(&ours.device, RANGE, block, pattern)?;
-            lab::merge(&ours.engine, &snapshot.id)?;
+            lab::merge(&engine, &snapshot.id)?;
             Ok((with, without))
         })?);
     }
