@@ -89,11 +89,11 @@ pub struct Bitmap {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum BitmapError {
     /// The bytes end before the last region's bit.
-    #[error("{have} bytes are too few: the bitmap ends at byte {need}")]
+    #[error("{have} bytes are too few: the bitmap needs {need}")]
     Short {
         /// Bytes given.
         have: usize,
-        /// Bytes needed.
+        /// Bytes needed, in whole pages: see [`rmeta_len`].
         need: Bytes,
     },
     /// A version this program does not know.
@@ -212,15 +212,15 @@ impl Bitmap {
     /// # Errors
     /// An unknown version, an impossible region size, or too few bytes: read [`rmeta_len`] of them.
     pub fn parse(rmeta: &[u8], array: Sectors) -> Result<Option<Self>, BitmapError> {
-        let short = |need| BitmapError::Short { have: rmeta.len(), need };
-        let head = rmeta.get(START..).and_then(<[u8]>::first_chunk).ok_or(short(Bytes(4352)))?;
+        let short = |chunk| BitmapError::Short { have: rmeta.len(), need: rmeta_len(array, chunk) };
+        let head = rmeta.get(START..).and_then(<[u8]>::first_chunk).ok_or(short(array))?;
         let Some(header) = BitmapHeader::parse(head)? else {
             return Ok(None);
         };
         let count = regions(array, header.chunk);
-        let need = Bytes(4352) + Bytes(count.div_ceil(8));
-        let end = usize::try_from(need.0).map_err(|_| short(need))?;
-        let bits = rmeta.get(START + HEADER..end).ok_or(short(need))?;
+        let short = || short(header.chunk.sectors_floor());
+        let len = usize::try_from(count.div_ceil(8)).map_err(|_| short())?;
+        let bits = rmeta[START + HEADER..].get(..len).ok_or_else(short)?;
         let mut bitmap = Self { header, array, regions: count, bits: bits.to_vec() };
         bitmap.mask_tail();
         Ok(Some(bitmap))

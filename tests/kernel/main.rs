@@ -68,6 +68,7 @@ fn main() -> ExitCode {
         scenario!(images::rates_and_images_that_reads_avoid_are_changed_under_load, 4),
         scenario!(images::a_volume_goes_down_to_one_image_and_back_under_load, 5),
         scenario!(regions::regions_are_changed_under_load_and_a_merge_copies_by_the_new_ones, 4),
+        scenario!(regions::larger_regions_are_asked_for_while_an_image_is_copied, 4).on("256M"),
         scenario!(detached::a_snapshot_becomes_a_volume_under_load_without_a_copy_of_its_image, 5),
         scenario!(detached::images_become_a_volume_at_one_instant_under_load_without_a_copy, 6),
         scenario!(filesystems::ext4_mounted_and_busy_is_clean_in_every_snapshot, 4).on("400M"),

@@ -7,6 +7,7 @@ use splitmirror::engine::Engine;
 use splitmirror::host::{Blocks, DeviceMapper, Host};
 use splitmirror::report::Class;
 use splitmirror::units::Bytes;
+use splitmirror::volume::spec::VolumeSpec;
 use splitmirror::volume::tune::Change;
 
 use crate::aligned::Aligned;
@@ -33,6 +34,20 @@ fn on_disk<H: Host>(engine: &Engine<H>) -> Outcome<Vec<Bytes>> {
             Ok(Bytes(u32::from_le_bytes(page[52..56].try_into().map_err(say)?).into()))
         })
         .collect()
+}
+
+/// The bitmap on disk is longer than the one that the metadata asks for, and its end is within a sector.
+pub fn larger_regions_are_asked_for_while_an_image_is_copied(disks: &[PathBuf]) -> Outcome {
+    let engine = lab::new_pool(disks, 3)?;
+    let spec = VolumeSpec { size: Bytes::mib(128), region_size: Bytes::kib(4), ..lab::volume_spec("v", 2) };
+    engine.create_volume(&spec).map_err(say)?;
+    let (volume, large) = ("v".parse().map_err(say)?, regions(Bytes::mib(2)));
+    engine.modify_volume(&volume, &Change { images: Some(3), ..large.clone() }).map_err(say)?;
+    lab::settle(&engine)?;
+    engine.modify_volume(&volume, &large).map_err(say)?;
+    let found = on_disk(&engine)?;
+    ensure(found == [Bytes::mib(2); 3], || format!("regions are {found:?} on disk"))?;
+    ensure(lab::legs_are_equal(&engine, "v")? == 3, || "an image is missing".into())
 }
 
 pub fn regions_are_changed_under_load_and_a_merge_copies_by_the_new_ones(disks: &[PathBuf]) -> Outcome {

@@ -89,8 +89,8 @@ fn what_the_kernel_would_refuse_is_refused() {
     assert_eq!(parse(|b| b[4100] = 5), Err(BitmapError::Version(5)));
     assert_eq!(parse(|b| b[4096 + 52..4096 + 56].fill(0)), Err(BitmapError::Chunk(0)));
     assert_eq!(parse(|b| b[4096 + 52] = 1), Err(BitmapError::Chunk(0x20_0001)));
-    assert_eq!(parse(|b| b.truncate(4355)), Err(BitmapError::Short { have: 4355, need: Bytes(4356) }));
-    assert_eq!(parse(|b| b.truncate(100)), Err(BitmapError::Short { have: 100, need: Bytes(4352) }));
+    assert_eq!(parse(|b| b.truncate(4355)), Err(BitmapError::Short { have: 4355, need: Bytes(8192) }));
+    assert_eq!(parse(|b| b.truncate(100)), Err(BitmapError::Short { have: 100, need: Bytes(8192) }));
 }
 
 #[test]
