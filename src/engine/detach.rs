@@ -42,7 +42,7 @@ impl<H: Host> Engine<H> {
                 return Ok(None);
             }
             session.refuse_read_by_clone(snapshot)?;
-            let seen = session.look(&volume)?;
+            let seen = session.look_deep(&volume)?;
             let slot = seen.slot_of(&wanted).filter(|slot| seen.slots[*slot].tags.lent.is_none());
             let slot = slot.ok_or_else(|| session.no_snapshot(snapshot))?;
             refuse_shown(&seen, slot)?;
@@ -126,11 +126,14 @@ impl<H: Host> Session<'_, H> {
     /// Whether the image of a slot can be the volume that is asked for, and there is room beside it for the others.
     fn check_fits(&self, seen: &Seen, slot: usize, spec: &VolumeSpec, snapshot: &str) -> Result<()> {
         check_size(seen, spec, &format!("the image of snapshot {snapshot}"))?;
-        if spec.images > seen.slots.len() {
-            // The kernel takes no table with as many empty slots as the array had slots before.
+        // The kernel takes no table with as many empty slots as the array had slots, by the superblock that it finds: that was
+        // written when the image left.
+        let metas = seen.metas_of(std::iter::once(slot)).unwrap_or_default();
+        let superblock = metas.first().and_then(|(_, meta)| meta.superblock.as_ref());
+        let had = superblock.map_or(0, |superblock| superblock.num_devices);
+        if u32::try_from(spec.images).is_ok_and(|images| images > had) {
             let message = format!(
-                "a volume of snapshot {snapshot} can have {} images at first, as volume {} has: more can be added afterwards",
-                seen.slots.len(),
+                "a volume of snapshot {snapshot} can have {had} images at first, as volume {} had then: more can be added afterwards",
                 seen.lv.name
             );
             return Err(Error::refused(Class::OutOfRange, message));

@@ -54,6 +54,23 @@ fn what_does_not_fit_or_is_not_there_does_not_become_a_volume() {
     refused(&machine, &volume_spec("b", 2), &one, Class::Exists);
 }
 
+/// The kernel goes by how many slots there were when the image left, which its superblock tells.
+#[test]
+fn a_snapshot_becomes_a_volume_of_as_many_images_as_there_were_when_it_was_cut() {
+    let mut machine = Machine::with_five_disks(2);
+    machine.split("a", "one");
+    machine.set_images(4);
+    let one = snapshot_id("a", "one");
+    refused(&machine, &volume_spec("new", 3), &one, Class::OutOfRange);
+    let mut process = machine.process();
+    let made =
+        process.engine().expect("open").detach_snapshot(&volume_spec("new", 2), &one).expect("detached");
+    assert_eq!(made.slots.len(), 2, "{made:?}");
+    machine.detached("new", 2, "a", "one");
+    process.finish().expect("finished");
+    check(&mut machine, &mut process, "detached");
+}
+
 #[test]
 fn a_snapshot_that_is_needed_does_not_become_a_volume() {
     let new = volume_spec("new", 2);
