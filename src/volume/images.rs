@@ -110,8 +110,7 @@ fn leave(seen: &Seen, first: usize, least: usize, becomes: Option<String>) -> Ne
     let Some((_, status)) = seen.running() else { return inactive(seen) };
     let in_sync = |slot: &usize| status.health.get(*slot) == Some(&Health::InSync);
     let stay = seen.attached_slots().filter(|slot| *slot < first).filter(in_sync).count();
-    let must = seen.split_slots().filter_map(|slot| seen.slots[slot].tags.min_in_sync).max();
-    let least = least.max(must.unwrap_or_default());
+    let least = least.max(seen.min_in_sync());
     if stay < least {
         let message = format!(
             "volume {} would have {stay} image{} in sync and {least} must stay: delete a snapshot of it first",

@@ -218,6 +218,12 @@ impl Seen {
         self.own_slots().count()
     }
 
+    /// How many images its snapshots need attached and in sync.
+    #[must_use]
+    pub fn min_in_sync(&self) -> usize {
+        self.split_slots().filter_map(|slot| self.slots[slot].tags.min_in_sync).max().unwrap_or_default()
+    }
+
     /// Whether every metadata LV has room for the bitmap of an array of this length, with regions of this size.
     #[must_use]
     pub fn has_room_for_bitmap(&self, len: Sectors, region: Sectors) -> bool {

@@ -138,12 +138,14 @@ fn choose(seen: &Seen, split: &Split) -> Next {
         );
         return Refusal::because(Class::Precondition, message);
     }
+    // What other snapshots need they need as long as they are there.
+    let must = split.min_in_sync.max(seen.min_in_sync()).max(1);
     let picked = match seen.growing(&taken) {
         Some(slot) => match grow::refusal(seen, slot, split.min_in_sync) {
             Some(refusal) => return Next::Refuse(refusal),
             None => Some(slot),
         },
-        None => pick(seen, split.min_in_sync),
+        None => pick(seen, must),
     };
     match picked {
         // By others than the array.
@@ -163,11 +165,10 @@ fn choose(seen: &Seen, split: &Split) -> Next {
         None => {
             let attached = seen.spare_slots().count();
             let message = format!(
-                "volume {} has {attached} in-sync image{} attached and {} must stay: delete a snapshot of it, or use a \
+                "volume {} has {attached} in-sync image{} attached and {must} must stay: delete a snapshot of it, or use a \
                  volume of more images",
                 seen.lv.name,
-                if attached == 1 { "" } else { "s" },
-                split.min_in_sync.max(1)
+                if attached == 1 { "" } else { "s" }
             );
             // No lack of room, which upstream's snapshotter takes for a call that may still run: it would keep a
             // refused VolumeSnapshot from being deleted until there is an image for it.
@@ -179,9 +180,9 @@ fn choose(seen: &Seen, split: &Split) -> Next {
 /// The image that the volume misses least: one that reads avoid anyway, else one on a disk that seeks, else the
 /// last. The last image that is good to read from is never taken while another can be.
 #[must_use]
-pub fn pick(seen: &Seen, min_in_sync: usize) -> Option<usize> {
+pub fn pick(seen: &Seen, must_stay: usize) -> Option<usize> {
     let attached: Vec<usize> = seen.spare_slots().collect();
-    if attached.len() < min_in_sync.max(1) + 1 {
+    if attached.len() <= must_stay {
         return None;
     }
     attached.into_iter().max_by_key(|slot| {

@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub cut: RangeInclusive<usize>,
     /// The machine when the snapshot was first seen ready: it must not change any more.
     pub golden: Option<SimHost>,
+    /// How many images it needs attached.
+    pub min_in_sync: usize,
 }
 
 /// What the test knows of a volume.
@@ -70,6 +72,11 @@ impl Volume {
     /// How many images are attached.
     pub fn attached(&self) -> usize {
         self.images + self.grown.iter().flatten().count() - self.snapshots.len()
+    }
+
+    /// How many images must stay attached for its snapshots.
+    pub fn must_stay(&self) -> usize {
+        self.snapshots.values().map(|snapshot| snapshot.min_in_sync).max().unwrap_or_default()
     }
 
     /// A snapshot is gone: its image is merged, or has left with all empty slots at the end.
@@ -389,7 +396,13 @@ impl Machine {
     pub fn snapped(&mut self, volume: &str, name: &str, begun: usize) {
         let now = self.host.journal(&top(volume)).acknowledged.len();
         let volume = self.volumes.get_mut(volume).expect("a volume");
-        volume.snapshots.insert(name.to_owned(), Snapshot { cut: begun..=now, golden: None });
+        volume.snapshots.insert(name.to_owned(), Snapshot { cut: begun..=now, golden: None, min_in_sync: 1 });
+    }
+
+    /// A snapshot needs so many images attached as long as it lasts.
+    pub fn needs(&mut self, volume: &str, name: &str, min_in_sync: usize) {
+        let snapshots = &mut self.volumes.get_mut(volume).expect("a volume").snapshots;
+        snapshots.get_mut(name).expect("a snapshot").min_in_sync = min_in_sync;
     }
 
     /// Makes a snapshot of an image that is added for it.

@@ -182,7 +182,7 @@ impl Operation {
                     return Ok(());
                 }
                 match policy {
-                    SnapshotPolicy::Borrow if known.attached() > min_in_sync => {
+                    SnapshotPolicy::Borrow if known.attached() > min_in_sync.max(known.must_stay()) => {
                         machine.snapped(VOLUMES[volume], &name(volume, snapshot), begun);
                     }
                     SnapshotPolicy::Grow
@@ -193,6 +193,7 @@ impl Operation {
                     }
                     SnapshotPolicy::Borrow | SnapshotPolicy::Grow => return Err(Class::Precondition),
                 }
+                machine.needs(VOLUMES[volume], &name(volume, snapshot), min_in_sync);
                 Ok(())
             }
             Self::Merge { volume, snapshot } => {
@@ -242,12 +243,15 @@ impl Operation {
                 }
                 let spare = |volume: &&str| {
                     let known = &machine.volumes[*volume];
-                    known.attached() > min_in_sync
+                    known.attached() > min_in_sync.max(known.must_stay())
                 };
                 if !VOLUMES.iter().all(spare) {
                     return Err(Class::Precondition);
                 }
                 machine.snapped_together(GROUP, &VOLUMES, 0);
+                for volume in VOLUMES {
+                    machine.needs(volume, GROUP, min_in_sync);
+                }
                 Ok(())
             }
             Self::MergeGroup => {

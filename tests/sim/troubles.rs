@@ -11,7 +11,7 @@ use splitmirror::volume::tune::Change;
 
 use crate::check::check;
 use crate::foreign;
-use crate::machine::{Machine, Process, group_spec, lv, snapshot_id, snapshot_spec, top};
+use crate::machine::{Machine, Process, SIZE, clone_spec, group_spec, lv, snapshot_id, snapshot_spec, top};
 
 const EIO: i32 = 5;
 
@@ -199,6 +199,28 @@ fn a_group_takes_no_name_twice_and_its_members_are_not_deleted_alone() {
     machine.snapped_together("both", &["a", "b"], 0);
     process.finish().expect("finished");
     check(&mut machine, &mut process, "as it was");
+}
+
+#[test]
+fn images_that_a_snapshot_needs_in_sync_are_not_split_off_for_another() {
+    let mut machine = Machine::with_wide_volume(4);
+    let strict = SnapshotSpec { min_in_sync: 3, ..snapshot_spec("a", "one") };
+    let begun = machine.host.journal(&top("a")).acknowledged.len();
+    let mut process = machine.process();
+    let engine = process.engine().expect("open");
+    engine.create_snapshot(&strict).expect("three stay");
+    let refused = engine.create_snapshot(&snapshot_spec("a", "two")).expect_err("it would leave two");
+    let cloned = engine.clone_volume(&clone_spec(SIZE), &lv("a"), 1).expect_err("so would its image");
+    for error in [refused, cloned] {
+        assert_eq!(error.class(), Class::Precondition);
+        assert!(chain(&error).contains("3 must stay"), "{}", chain(&error));
+    }
+    assert_eq!(engine.snapshots().expect("listed").len(), 1);
+    machine.snapped("a", "one", begun);
+    machine.merge_all(&mut process).expect("merged");
+    process.engine().expect("open").create_snapshot(&snapshot_spec("a", "two")).expect("nobody needs it");
+    machine.snapped("a", "two", begun);
+    check(&mut machine, &mut process, "split again");
 }
 
 #[test]
