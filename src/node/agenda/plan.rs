@@ -136,15 +136,18 @@ impl Agenda {
         facts.pools.iter().map(decide).collect()
     }
 
-    fn refused(&self, key: &Key) -> Option<&Refused> {
-        self.entries.get(key).and_then(|entry| entry.refused.as_ref())
+    /// Why what the object asks for was not done. What it asked for earlier is another matter.
+    fn refused(&self, key: &Key, generation: Option<i64>) -> Option<&Refused> {
+        let entry = self.entries.get(key).filter(|entry| entry.generation == generation)?;
+        entry.refused.as_ref()
     }
 
     fn decide_volumes(&self, wall: &Time) -> Vec<Decision> {
         let facts = self.facts(wall);
         let decide = |object: &Arc<MirrorVolume>| {
             let key = Key::new(Kind::Volume, object.name_any());
-            let Verdict { status, work, gone } = decide::volume::decide(object, self.refused(&key), &facts);
+            let refused = self.refused(&key, object.metadata.generation);
+            let Verdict { status, work, gone } = decide::volume::decide(object, refused, &facts);
             let status = status.map(|new| {
                 let difference = pace::volume(&object.status.clone().unwrap_or_default(), &new);
                 let notes = tell::volume(object, &new);
@@ -168,7 +171,8 @@ impl Agenda {
         let facts = self.facts(wall);
         let decide = |object: &Arc<MirrorSnapshot>| {
             let key = Key::new(Kind::Snapshot, object.name_any());
-            let Verdict { status, work, gone } = decide::snapshot::decide(object, self.refused(&key), &facts);
+            let refused = self.refused(&key, object.metadata.generation);
+            let Verdict { status, work, gone } = decide::snapshot::decide(object, refused, &facts);
             let volume = facts.volumes.get(&object.spec.volume).map(|volume| &**volume);
             let split = self.entries.get(&key).is_some_and(|entry| entry.split);
             let status = status.map(|new| {

@@ -201,7 +201,9 @@ fn misfit(object: &MirrorVolume, volume: &VolumeInfo, facts: &Facts<'_>) -> Opti
     if let Some(wanted) = other_images {
         return Some(differs(format!("{images} images, not {wanted}")));
     }
-    let other_regions = spec.region_size.filter(|wanted| wanted.0 != volume.region_size && !belongs(object));
+    // What was an image of another volume has the regions of that until it is changed.
+    let any_regions = belongs(object) || matches!(spec.source, Some(Source::Detached(_) | Source::Images(_)));
+    let other_regions = spec.region_size.filter(|wanted| wanted.0 != volume.region_size && !any_regions);
     if let Some(wanted) = other_regions {
         return Some(differs(format!("regions of {}, not {}", volume.region_size, wanted.0)));
     }
