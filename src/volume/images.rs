@@ -78,7 +78,18 @@ pub fn part(seen: &Seen, images: usize, name: &str) -> Next {
         .filter(|stay| *stay >= IN_SYNC_MIN)
         .and_then(|stay| seen.own_slots().nth(stay))
     {
-        Some(first) => leave(seen, first, IN_SYNC_MIN, Some(name.to_owned())),
+        Some(first) => match (first..seen.staying()).find(|slot| seen.is_parked(*slot)) {
+            // The images of a volume are those in the last slots, one after the other.
+            Some(slot) => {
+                let message = format!(
+                    "volume {}: image {slot}, among its last ones, waits to leave until those behind it do: remove these and add \
+                     others first",
+                    seen.lv.name
+                );
+                Refusal::because(Class::Precondition, message)
+            }
+            None => leave(seen, first, IN_SYNC_MIN, Some(name.to_owned())),
+        },
         None => {
             let message = format!(
                 "volume {} has {has} images and {IN_SYNC_MIN} must stay, so {images} cannot become a volume: add images first",

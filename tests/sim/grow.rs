@@ -217,6 +217,31 @@ fn a_grown_image_that_another_tool_merges_is_one_of_the_volumes_own_from_then_on
 }
 
 #[test]
+fn images_with_one_between_them_that_waits_to_leave_do_not_become_a_volume() {
+    let mut machine = Machine::with_five_disks(2);
+    let mut process = machine.process();
+    for name in ["one", "two", "three"] {
+        machine.grow("a", name);
+        process.finish().expect("finished");
+    }
+    machine.host.sleep(Duration::from_secs(1));
+    foreign::merge(&machine.host, "a", 2);
+    process = recovered(&machine);
+    process.engine().expect("open").delete_snapshot(&snapshot_id("a", "two")).expect("deleted");
+    process.finish().expect("finished");
+    foreign::merge(&machine.host, "a", 4);
+    process = recovered(&machine);
+    let parted = process.engine().expect("open").detach_images(&volume_spec("new", 2), &lv("a"));
+    let error = parted.expect_err("they are not one after the other");
+    assert_eq!(error.class(), Class::Precondition, "{}", chain(&error));
+    assert!(chain(&error).contains("image 3"), "{}", chain(&error));
+    let known = machine.volumes.get_mut("a").expect("a volume");
+    (known.images, known.grown) = (4, vec![None]);
+    known.snapshots.clear();
+    check(&mut machine, &mut process, "refused");
+}
+
+#[test]
 fn an_image_that_waits_to_leave_does_not_become_part_of_a_volume_that_is_made_of_those_behind_it() {
     let mut machine = Machine::with_five_disks(2);
     with_slot_kept(&mut machine.process(), &mut machine);
