@@ -20,6 +20,7 @@ use crate::api::conditions::Type;
 use crate::controller::cache::Cache;
 use crate::controller::cluster::{Cluster, Object};
 use crate::controller::entry::{Entry, Order};
+use crate::controller::gone;
 use crate::controller::placement;
 use crate::controller::shelf::Shelf;
 use crate::controller::snapshots::no_snapshot;
@@ -135,6 +136,13 @@ impl Controller {
                     Outcome::Gone => continue,
                     Outcome::Told(()) | Outcome::Late => return Err(on(&entry, "still being removed")),
                 }
+            }
+            if !entry.made()
+                && gone::is_gone(&self.cache, &self.cluster, entry.node(), patience.until).await?
+            {
+                // It will never be made there: then somewhere else.
+                self.cluster.change(api, name, &json!({"delete": true}), patience.until).await?;
+                continue;
             }
             same(&entry)?;
             let generation = entry.generation();

@@ -42,6 +42,11 @@ pub async fn run(cache: Arc<Cache>, cluster: Cluster, recorder: Recorder, stop: 
     }
 }
 
+/// Whether a node is gone for good.
+pub(super) async fn is_gone(cache: &Cache, cluster: &Cluster, node: &str, until: Instant) -> Result<bool> {
+    Ok(cache.nodes.get(node).is_none() && !cluster.has_node(node, until).await?)
+}
+
 struct Sweeper {
     cache: Arc<Cache>,
     cluster: Cluster,
@@ -71,11 +76,8 @@ impl Sweeper {
     {
         for name in shelf.doomed() {
             let Some(entry) = shelf.get(&name) else { continue };
-            if self.cache.nodes.get(entry.node()).is_some() {
-                continue;
-            }
             let until = Instant::now() + AGAIN;
-            if self.cluster.has_node(entry.node(), until).await? {
+            if !is_gone(&self.cache, &self.cluster, entry.node(), until).await? {
                 continue;
             }
             let Some(object) = self.cluster.get(api, &name, until).await? else { continue };

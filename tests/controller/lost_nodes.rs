@@ -32,6 +32,22 @@ fn a_deletion_on_a_node_that_is_gone_ends_with_an_event() {
 }
 
 #[test]
+fn what_a_node_was_making_when_it_went_is_made_on_another_one() {
+    let cluster = Cluster::new();
+    cluster.life(async |driver| {
+        cluster.nodes.act(Act::Ignore);
+        refused(driver.create(volume_on("pvc-1", &["a"])).await, Code::Aborted, "is being made on node a");
+        cluster.server.remove("nodes", "a");
+        // What was told before it is known then.
+        refused(driver.create(volume_on("pvc-2", &["b"])).await, Code::Aborted, "is being made");
+        refused(driver.create(volume_on("pvc-1", &["b"])).await, Code::Aborted, "is being made on node b");
+        cluster.nodes.act(Act::Obey);
+        driver.create(volume_on("pvc-1", &["b"])).await.expect("there is room");
+        assert_eq!(cluster.get("mirrorvolumes", "pvc-1").expect("it is there")["spec"]["node"], "b");
+    });
+}
+
+#[test]
 fn what_was_to_be_deleted_when_the_controller_was_away_is_found_at_its_start() {
     let cluster = Cluster::new();
     cluster.life(async |driver| {
