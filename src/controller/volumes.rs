@@ -1,6 +1,8 @@
 //! Volumes and views as objects.
 
+use kube::ResourceExt as _;
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use crate::api::conditions::Type;
 use crate::api::volume::{Source, WriteMostly};
@@ -177,8 +179,10 @@ impl Controller {
         let missing = || Error::not_found(format!("there is no volume {id:?}"));
         let entry = self.known(volumes, api, id).await?.filter(|entry| !entry.delete).ok_or_else(missing)?;
         entry.check_filled()?;
+        let wanted = altered(change)?;
+        let before = self.cluster.get(api, id, patience.until).await?.ok_or_else(missing)?;
         let object =
-            self.cluster.change(api, id, &altered(change)?, patience.until).await?.ok_or_else(missing)?;
+            self.cluster.change(api, id, &json!(wanted), patience.until).await?.ok_or_else(missing)?;
         let changed = VolumeEntry::of(&object);
         let (uid, generation) = (changed.uid().to_owned(), changed.generation());
         let judge = |entry: &VolumeEntry| match entry.settled {
@@ -192,11 +196,42 @@ impl Controller {
         };
         let awaited = Awaited { name: id, uid: &uid };
         match wait((volumes, &self.cluster, api), awaited, patience, judge).await {
-            Outcome::Told(told) => told,
+            Outcome::Told(Ok(())) => Ok(()),
+            Outcome::Told(Err(refusal)) => {
+                if let Err(error) = self.take_back(&before, generation, &wanted, patience.until).await {
+                    tracing::warn!(volume = id, "what was refused is still asked for: {error}");
+                }
+                Err(refusal)
+            }
             Outcome::Gone => Err(missing()),
             Outcome::Late => {
                 let message = format!("volume {id} is being changed on node {}: try again", entry.node);
                 Err(Error::new(Class::InProgress, message))
+            }
+        }
+    }
+
+    /// Asks again for what a volume was asked for before some fields got values that are refused: they would be in the way of
+    /// the next change, and be made some day when nobody wants them any more. Not if others have changed it since.
+    async fn take_back(
+        &self,
+        before: &MirrorVolume,
+        generation: i64,
+        fields: &Map<String, Value>,
+        until: Instant,
+    ) -> Result<()> {
+        let api = &self.cluster.volumes;
+        let was = json!(before.spec);
+        let spec: Map<_, _> = fields.keys().map(|field| (field.clone(), was[field].clone())).collect();
+        loop {
+            let now = self.cluster.get(api, &before.name_any(), until).await?;
+            let Some(now) = now.filter(|now| now.metadata.generation == Some(generation)) else {
+                return Ok(());
+            };
+            match self.cluster.change_this(api, &now, &json!(spec), until).await {
+                // Its status was told meanwhile.
+                Err(error) if error.class == Class::InProgress && Instant::now() < until => {}
+                done => return done,
             }
         }
     }
@@ -208,7 +243,7 @@ fn no_room_as(class: Class, error: Error) -> Error {
 }
 
 /// The fields of a spec that a change gives other values.
-fn altered(change: &Change) -> Result<Value> {
+fn altered(change: &Change) -> Result<Map<String, Value>> {
     let rate = |rate: u64| (rate > 0).then_some(rate);
     let mut spec = Map::new();
     if let Some(images) = change.images {
@@ -235,7 +270,7 @@ fn altered(change: &Change) -> Result<Value> {
             return Err(Error::invalid("which images reads avoid is told by the kind of their disks only"));
         }
     }
-    Ok(Value::Object(spec))
+    Ok(spec)
 }
 
 /// What the specs of volumes and views have in common.

@@ -59,7 +59,10 @@ fn a_change_that_is_refused_or_slow_is_told_so() {
         refused(change("pvc-1", "0").await, Code::InvalidArgument, "splitmirror.io/images");
         refused(change("pvc-2", "3").await, Code::FailedPrecondition, "cannot be modified");
         cluster.nodes.act(Act::Refuse(Class::Exhausted));
+        let before = cluster.get("mirrorvolumes", "pvc-1").expect("it is there")["spec"].clone();
         refused(change("pvc-1", "9").await, Code::FailedPrecondition, "as the script says");
+        let after = cluster.get("mirrorvolumes", "pvc-1").expect("it is there")["spec"].clone();
+        assert_eq!(after, before, "what is refused is not asked for any more");
         cluster.nodes.act(Act::Obey);
         cluster.nodes.act_on("pvc-1", Act::Ignore);
         refused(change("pvc-1", "4").await, Code::Aborted, "is being changed on node");
