@@ -212,15 +212,17 @@ impl Bitmap {
     /// # Errors
     /// An unknown version, an impossible region size, or too few bytes: read [`rmeta_len`] of them.
     pub fn parse(rmeta: &[u8], array: Sectors) -> Result<Option<Self>, BitmapError> {
-        let short = |chunk| BitmapError::Short { have: rmeta.len(), need: rmeta_len(array, chunk) };
-        let head = rmeta.get(START..).and_then(<[u8]>::first_chunk).ok_or(short(array))?;
+        let short = |need| BitmapError::Short { have: rmeta.len(), need };
+        // The first page of it.
+        let head =
+            rmeta.get(START..).and_then(<[u8]>::first_chunk).ok_or(short(BITMAP_OFFSET + Bytes(4096)))?;
         let Some(header) = BitmapHeader::parse(head)? else {
             return Ok(None);
         };
         let count = regions(array, header.chunk);
-        let short = || short(header.chunk.sectors_floor());
-        let len = usize::try_from(count.div_ceil(8)).map_err(|_| short())?;
-        let bits = rmeta[START + HEADER..].get(..len).ok_or_else(short)?;
+        let short = short(rmeta_len(array, header.chunk.sectors_floor()));
+        let len = usize::try_from(count.div_ceil(8)).unwrap_or(usize::MAX);
+        let bits = rmeta[START + HEADER..].get(..len).ok_or(short)?;
         let mut bitmap = Self { header, array, regions: count, bits: bits.to_vec() };
         bitmap.mask_tail();
         Ok(Some(bitmap))
